@@ -1,0 +1,5 @@
+//! The garrison sidecar. See `ARCHITECTURE.md` at the repository's root for the walk of a request.
+
+pub mod authorize;
+pub mod http;
+pub mod mesh;
