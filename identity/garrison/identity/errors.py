@@ -1,0 +1,13 @@
+"""The root of every error of garrison, and the one question a caller asks of it: try again, or not?"""
+
+
+class GarrisonError(Exception):
+    """Base of all errors; its text is for a person: what was wrong, where, and what would be right."""
+
+
+class RejectedError(GarrisonError):
+    """The request or its input is wrong: doing the same again fails again."""
+
+
+class UnavailableError(GarrisonError):
+    """We or a peer cannot serve now: the same request may succeed later."""
