@@ -1,5 +1,6 @@
 //! The garrison sidecar. See `ARCHITECTURE.md` at the repository's root for the walk of a request.
 
 pub mod authorize;
+pub mod codes;
 pub mod http;
 pub mod mesh;

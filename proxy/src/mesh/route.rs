@@ -82,7 +82,10 @@ pub enum ValueMatch {
 pub enum Action {
     Forward(Forward),
     /// The mesh answers by itself (`direct_response`).
-    Respond { status: StatusCode, body: Box<str> },
+    Respond {
+        status: StatusCode,
+        body: Box<str>,
+    },
 }
 
 #[derive(Debug)]
