@@ -1,8 +1,8 @@
-"""The root of every error of garrison, and the one question a caller asks of it: try again, or not?"""
+"""The root of every error, and the one question that a caller asks of it: try again, or not."""
 
 
 class GarrisonError(Exception):
-    """Base of all errors; its text is for a person: what was wrong, where, and what would be right."""
+    """Base of all errors; the text tells a person what was wrong, where, and what would be right."""
 
 
 class RejectedError(GarrisonError):

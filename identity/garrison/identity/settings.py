@@ -1,10 +1,9 @@
-"""Settings of a process: one TOML file, overridden by environment variables, parsed into one frozen type.
+"""Settings of a process: a TOML file, overridden by environment variables, parsed into one type.
 
 A variable is the prefix, then the path of the setting in upper case, `__` between levels:
-`GARRISON_CA_SVID__MAX_SECONDS=3600` is `[svid] max_seconds`. Relative paths are relative to the file.
+`GARRISON_CA_SVID__MAX_SECONDS=3600` is `[svid] max_seconds`. Relative paths are relative to the
+file.
 """
-
-from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
@@ -39,14 +38,14 @@ SomeSettings = TypeVar("SomeSettings", bound=Settings)
 def load_settings(
     kind: type[SomeSettings], file: Path | None, prefix: str, environment: Mapping[str, str]
 ) -> SomeSettings:
-    """Read `file` (if any), lay the variables that start with `prefix` over it, and parse the result.
+    """Read `file` (if any), lay the variables that start with `prefix` over it, and parse that.
 
     Raises `SettingsError` naming the file and each wrong field.
     """
     values = _read(file) if file else {}
     for variable, text in environment.items():
         if variable.startswith(prefix):
-            _assign(values, variable.removeprefix(prefix).lower().split("__"), text)
+            _assign(values, variable, variable.removeprefix(prefix).lower().split("__"), text)
     directory = file.parent if file else Path()
     try:
         return kind.model_validate(values, context={"directory": directory})
@@ -63,9 +62,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file}: not TOML: {error}") from error
 
 
-def _assign(values: dict[str, Any], path: list[str], text: str) -> None:
+def _assign(values: dict[str, Any], variable: str, path: list[str], text: str) -> None:
     for level in path[:-1]:
         values = values.setdefault(level, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{variable}: {level} is no table of settings")
     values[path[-1]] = text
 
 
