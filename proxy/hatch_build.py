@@ -1,7 +1,7 @@
 """Compiles the proxy with cargo and ships it as a script of the wheel.
 
-`GARRISON_PROXY_BUILD` chooses: `release` (the default of a wheel), `dev` (the default of an editable install) or
-`skip` (no executable: for checks that need Python only).
+`GARRISON_PROXY_BUILD` chooses: `release` (the default of a wheel), `dev` (the default of an
+editable install) or `skip` (no executable: for checks that need Python only).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ProxyBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's own hook names no config type
+# hatchling's own hooks name no configuration type
+class ProxyBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Runs `cargo build` and adds the executable to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -27,7 +28,8 @@ class ProxyBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling
         if profile not in {"release", "dev", "skip"}:
             message = f"GARRISON_PROXY_BUILD={profile}: expected release, dev or skip"
             raise SystemExit(message)
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
         if profile == "skip":
             return
         build_data["shared_scripts"] = {str(self._cargo_build(profile)): "garrison-proxy"}
@@ -35,8 +37,7 @@ class ProxyBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling
     def _cargo_build(self, profile: str) -> Path:
         cargo = shutil.which("cargo")
         if cargo is None:
-            message = "garrison-proxy is written in Rust: install a Rust toolchain (cargo), 1.88 or later"
-            raise SystemExit(message)
+            raise SystemExit("garrison-proxy is written in Rust: install cargo, 1.88 or later")
         command = [
             cargo, "build", "--locked", "--profile", profile, "--bin", "garrison-proxy",
             "--message-format", "json-render-diagnostics",
@@ -51,7 +52,7 @@ class ProxyBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling
 
 
 def _executable(messages: str) -> Path:
-    """Find the built file in cargo's JSON messages: it knows CARGO_TARGET_DIR and target triples."""
+    """Find the file in cargo's messages, which know CARGO_TARGET_DIR and target triples."""
     for line in messages.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == "garrison-proxy":
