@@ -2,7 +2,7 @@
 
 
 class GarrisonError(Exception):
-    """Base of all errors; the text tells a person what was wrong, where, and what would be right."""
+    """Base of all errors; the text tells a person what was wrong, where, and what would do."""
 
 
 class RejectedError(GarrisonError):
