@@ -2,5 +2,8 @@
 
 pub mod authorize;
 pub mod codes;
+pub mod config;
 pub mod http;
+pub mod identity;
 pub mod mesh;
+pub mod tls;

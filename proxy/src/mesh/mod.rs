@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod listener;
+pub mod live;
 pub mod route;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub use cluster::{Cluster, Endpoint};
 pub use listener::Listener;
+pub use live::Live;
 pub use route::RouteTable;
 
 /// One whole configuration: every reference in it resolves.

@@ -116,6 +116,7 @@ pub struct RetryPolicy {
 
 /// `retry_on`, parsed. The first three are safe for any request: it was provably not processed.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // a set of conditions, as `retry_on` lists them
 pub struct RetryOn {
     pub connect_failure: bool,
     pub refused_stream: bool,
