@@ -6,4 +6,5 @@ pub mod config;
 pub mod http;
 pub mod identity;
 pub mod mesh;
+pub mod telemetry;
 pub mod tls;
