@@ -29,10 +29,18 @@ pub struct CanonicalRequest {
 impl CanonicalRequest {
     /// The canonical form of a head, or why it has none.
     pub fn of(head: Head) -> Result<Self, Refusal> {
-        let Head { method, target, version: _, mut headers } = head;
+        let Head {
+            method,
+            target,
+            version: _,
+            mut headers,
+        } = head;
         // CONNECT would hide requests from authorization; TRACE would echo what this hop added.
         if method == Method::CONNECT || method == Method::TRACE {
-            return Err(Refusal::new(Reason::MethodNotAllowed, "method that is never forwarded"));
+            return Err(Refusal::new(
+                Reason::MethodNotAllowed,
+                "method that is never forwarded",
+            ));
         }
         headers::check(&headers)?;
         let split = target.split()?;
@@ -46,7 +54,14 @@ impl CanonicalRequest {
         headers::remove_hop_by_hop(&mut headers)?;
         headers::remove_reserved(&mut headers);
         expectation(&mut headers)?;
-        Ok(Self { method, host, port, path, query, headers })
+        Ok(Self {
+            method,
+            host,
+            port,
+            path,
+            query,
+            headers,
+        })
     }
 
     /// `host` or `host:port`, as it is sent upstream.
@@ -73,18 +88,30 @@ impl CanonicalRequest {
 
     /// The body's length where the caller declared it; the codecs hold it to that.
     pub fn content_length(&self) -> Option<u64> {
-        self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+        self.headers
+            .get(CONTENT_LENGTH)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
     }
 }
 
 /// The one authority: of the target, which a `Host` must equal, or else of the `Host` (RFC 9112 §3.2.2).
-fn authority(target: Option<&[u8]>, headers: &mut HeaderMap) -> Result<(Box<str>, Option<u16>), Refusal> {
-    let host = headers.remove(HOST).map(|value| canonical_authority(value.as_bytes())).transpose()?;
+fn authority(
+    target: Option<&[u8]>,
+    headers: &mut HeaderMap,
+) -> Result<(Box<str>, Option<u16>), Refusal> {
+    let host = headers
+        .remove(HOST)
+        .map(|value| canonical_authority(value.as_bytes()))
+        .transpose()?;
     let target = target.map(canonical_authority).transpose()?;
     match (target, host) {
-        (Some(target), Some(host)) if target != host => {
-            Err(Refusal::new(Reason::BadHost, "Host differs from the target's authority"))
-        }
+        (Some(target), Some(host)) if target != host => Err(Refusal::new(
+            Reason::BadHost,
+            "Host differs from the target's authority",
+        )),
         (Some(authority), _) | (None, Some(authority)) => Ok(authority),
         (None, None) => Err(Refusal::new(Reason::BadHost, "no Host")),
     }
@@ -108,16 +135,32 @@ mod tests {
     use crate::http::Version;
     use crate::http::target::Target;
 
-    fn canonical(target: &str, pairs: &[(&'static str, &'static str)]) -> Result<CanonicalRequest, Reason> {
-        head(Method::GET, Target::Line(Bytes::copy_from_slice(target.as_bytes())), pairs)
+    fn canonical(
+        target: &str,
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<CanonicalRequest, Reason> {
+        head(
+            Method::GET,
+            Target::Line(Bytes::copy_from_slice(target.as_bytes())),
+            pairs,
+        )
     }
 
-    fn head(method: Method, target: Target, pairs: &[(&'static str, &'static str)]) -> Result<CanonicalRequest, Reason> {
+    fn head(
+        method: Method,
+        target: Target,
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<CanonicalRequest, Reason> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let head = Head { method, target, version: Version::Http11, headers };
+        let head = Head {
+            method,
+            target,
+            version: Version::Http11,
+            headers,
+        };
         CanonicalRequest::of(head).map_err(|refusal| refusal.reason)
     }
 
@@ -125,7 +168,11 @@ mod tests {
     fn forms_of_one_request_are_equal() {
         let origin = canonical("/a/../b?q", &[("host", "Catalog.Bookstore:8080")]).unwrap();
         let absolute = canonical("http://catalog.bookstore.:8080/b?q", &[]).unwrap();
-        let both = canonical("http://catalog.bookstore:8080/b?q", &[("host", "CATALOG.bookstore:8080")]).unwrap();
+        let both = canonical(
+            "http://catalog.bookstore:8080/b?q",
+            &[("host", "CATALOG.bookstore:8080")],
+        )
+        .unwrap();
         for request in [&origin, &absolute, &both] {
             assert_eq!(&*request.host, "catalog.bookstore");
             assert_eq!(request.authority(), "catalog.bookstore:8080");
@@ -137,11 +184,23 @@ mod tests {
     #[test]
     fn the_host_is_one_and_required() {
         assert_eq!(canonical("/a", &[]).unwrap_err(), Reason::BadHost);
-        assert_eq!(canonical("/a", &[("host", "a"), ("host", "a")]).unwrap_err(), Reason::BadHeader);
-        assert_eq!(canonical("http://a/", &[("host", "b")]).unwrap_err(), Reason::BadHost);
-        assert_eq!(canonical("http://a/", &[("host", "a:80")]).unwrap_err(), Reason::BadHost);
+        assert_eq!(
+            canonical("/a", &[("host", "a"), ("host", "a")]).unwrap_err(),
+            Reason::BadHeader
+        );
+        assert_eq!(
+            canonical("http://a/", &[("host", "b")]).unwrap_err(),
+            Reason::BadHost
+        );
+        assert_eq!(
+            canonical("http://a/", &[("host", "a:80")]).unwrap_err(),
+            Reason::BadHost
+        );
         let pseudo = |host: &'static str| {
-            let target = Target::Pseudo { authority: Some("a".into()), path: "/".into() };
+            let target = Target::Pseudo {
+                authority: Some("a".into()),
+                path: "/".into(),
+            };
             head(Method::GET, target, &[("host", host)])
         };
         assert!(pseudo("A").is_ok());
@@ -150,23 +209,55 @@ mod tests {
 
     #[test]
     fn tunnels_are_refused_and_offers_ignored() {
-        let connect = head(Method::CONNECT, Target::Line("a:443".into()), &[("host", "a")]);
+        let connect = head(
+            Method::CONNECT,
+            Target::Line("a:443".into()),
+            &[("host", "a")],
+        );
         assert_eq!(connect.unwrap_err(), Reason::MethodNotAllowed);
-        let websocket = canonical("/", &[("host", "a"), ("upgrade", "websocket"), ("connection", "upgrade")]);
+        let websocket = canonical(
+            "/",
+            &[
+                ("host", "a"),
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+            ],
+        );
         assert_eq!(websocket.unwrap_err(), Reason::UpgradeNotAllowed);
-        let offer = canonical("/", &[("host", "a"), ("upgrade", "h2c"), ("connection", "upgrade, http2-settings")]).unwrap();
+        let offer = canonical(
+            "/",
+            &[
+                ("host", "a"),
+                ("upgrade", "h2c"),
+                ("connection", "upgrade, http2-settings"),
+            ],
+        )
+        .unwrap();
         assert!(offer.headers.is_empty());
     }
 
     #[test]
     fn methods_are_case_sensitive() {
-        let lower = head(Method::from_bytes(b"get").unwrap(), Target::Line("/".into()), &[("host", "a")]).unwrap();
+        let lower = head(
+            Method::from_bytes(b"get").unwrap(),
+            Target::Line("/".into()),
+            &[("host", "a")],
+        )
+        .unwrap();
         assert_ne!(lower.method, Method::GET);
     }
 
     #[test]
     fn identity_headers_are_gone_before_anything_reads_them() {
-        let request = canonical("/", &[("host", "a"), ("X-Forwarded-Client-Cert", "URI=x"), ("x-garrison-a", "b")]).unwrap();
+        let request = canonical(
+            "/",
+            &[
+                ("host", "a"),
+                ("X-Forwarded-Client-Cert", "URI=x"),
+                ("x-garrison-a", "b"),
+            ],
+        )
+        .unwrap();
         assert!(request.headers.is_empty());
         let underscore = canonical("/", &[("host", "a"), ("x_forwarded_client_cert", "URI=x")]);
         assert_eq!(underscore.unwrap_err(), Reason::BadHeader);
@@ -174,7 +265,15 @@ mod tests {
 
     #[test]
     fn expectations_other_than_continue_are_refused() {
-        assert!(canonical("/", &[("host", "a"), ("expect", "100-continue")]).unwrap().headers.is_empty());
-        assert_eq!(canonical("/", &[("host", "a"), ("expect", "x")]).unwrap_err(), Reason::BadHeader);
+        assert!(
+            canonical("/", &[("host", "a"), ("expect", "100-continue")])
+                .unwrap()
+                .headers
+                .is_empty()
+        );
+        assert_eq!(
+            canonical("/", &[("host", "a"), ("expect", "x")]).unwrap_err(),
+            Reason::BadHeader
+        );
     }
 }

@@ -37,8 +37,10 @@ struct Question {
 /// Answer every line of `input` on `output`.
 pub fn run(input: impl BufRead, mut output: impl Write) -> Result<(), CanonicalizeError> {
     for (index, line) in input.lines().enumerate() {
-        let question = serde_json::from_str(&line?)
-            .map_err(|source| CanonicalizeError::Input { line: index + 1, source })?;
+        let question = serde_json::from_str(&line?).map_err(|source| CanonicalizeError::Input {
+            line: index + 1,
+            source,
+        })?;
         let answer = match canonical(question) {
             Ok(request) => serde_json::json!({
                 "path": request.path,
@@ -59,13 +61,19 @@ fn canonical(question: Question) -> Result<CanonicalRequest, Refusal> {
     let mut headers = HeaderMap::new();
     for (name, value) in question.headers {
         let bad = |detail| Refusal::new(Reason::BadHeader, detail);
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("not a header's name"))?;
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("not a header's name"))?;
         let value = HeaderValue::try_from(value).map_err(|_| bad("not a header's value"))?;
         headers.append(name, value);
     }
     framing::declared(&headers, Version::Http11)?;
     let target = Target::Line(question.target.into());
-    CanonicalRequest::of(Head { method, target, version: Version::Http11, headers })
+    CanonicalRequest::of(Head {
+        method,
+        target,
+        version: Version::Http11,
+        headers,
+    })
 }
 
 #[cfg(test)]
@@ -80,7 +88,8 @@ mod tests {
 
     #[test]
     fn each_line_is_answered() {
-        let line = r#"{"method": "GET", "target": "/a/%2e%2e/b?q=1", "headers": [["Host", "A.b:80"]]}"#;
+        let line =
+            r#"{"method": "GET", "target": "/a/%2e%2e/b?q=1", "headers": [["Host", "A.b:80"]]}"#;
         let expected = serde_json::json!({"path": "/b", "query": "q=1", "host": "a.b", "port": 80});
         assert_eq!(answer(line), expected);
         let line = r#"{"method": "GET", "target": "/a%2Fb", "headers": [["Host", "a"]]}"#;

@@ -19,7 +19,13 @@ pub fn declared(headers: &HeaderMap, version: Version) -> Result<Option<Framing>
     let length = content_length(headers)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
-        return Ok(length.map(|length| if length == 0 { Framing::Empty } else { Framing::Length(length) }));
+        return Ok(length.map(|length| {
+            if length == 0 {
+                Framing::Empty
+            } else {
+                Framing::Length(length)
+            }
+        }));
     };
     if length.is_some() {
         return Err(bad_framing("Content-Length with Transfer-Encoding"));
@@ -46,7 +52,9 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad_framing("Content-Length is not a number"));
     }
-    text.parse().map(Some).map_err(|_| bad_framing("Content-Length is out of range"))
+    text.parse()
+        .map(Some)
+        .map_err(|_| bad_framing("Content-Length is out of range"))
 }
 
 const fn bad_framing(detail: &'static str) -> Refusal {
@@ -59,33 +67,55 @@ mod tests {
 
     use super::*;
 
-    fn framing(pairs: &[(&'static str, &'static str)]) -> Option<Option<Framing>> {
+    fn framing(pairs: &[(&'static str, &'static str)]) -> Result<Option<Framing>, Refusal> {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(*name, HeaderValue::from_static(value));
         }
-        declared(&map, Version::Http11).ok()
+        declared(&map, Version::Http11)
     }
 
     #[test]
     fn one_framing_is_read() {
-        assert_eq!(framing(&[]), Some(None));
-        assert_eq!(framing(&[("content-length", "5")]), Some(Some(Framing::Length(5))));
-        assert_eq!(framing(&[("content-length", "0")]), Some(Some(Framing::Empty)));
-        assert_eq!(framing(&[("transfer-encoding", "Chunked")]), Some(Some(Framing::Chunked)));
+        assert!(framing(&[]), Ok(None));
+        assert_eq!(
+            framing(&[("content-length", "5")]),
+            Ok(Some(Framing::Length(5)))
+        );
+        assert_eq!(
+            framing(&[("content-length", "0")]),
+            Ok(Some(Framing::Empty))
+        );
+        assert_eq!(
+            framing(&[("transfer-encoding", "Chunked")]),
+            Ok(Some(Framing::Chunked))
+        );
     }
 
     #[test]
     fn ambiguous_framing_is_refused() {
         for value in ["+5", "0x5", "5, 5", "-1", "18446744073709551616", "", "5 5"] {
-            assert_eq!(framing(&[("content-length", value)]), None, "{value}");
+            assert_eq!(framing(&[("content-length", value)]).is_err(), "{value}");
         }
-        for value in ["xchunked", "chunked, identity", "chunked;x", "gzip, chunked", "identity", "chunked,"] {
-            assert_eq!(framing(&[("transfer-encoding", value)]), None, "{value}");
+        for value in [
+            "xchunked",
+            "chunked, identity",
+            "chunked;x",
+            "gzip, chunked",
+            "identity",
+            "chunked,",
+        ] {
+            assert!(framing(&[("transfer-encoding", value)]).is_err(), "{value}");
         }
-        assert_eq!(framing(&[("content-length", "5"), ("content-length", "5")]), None);
-        assert_eq!(framing(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]), None);
-        assert_eq!(framing(&[("content-length", "5"), ("transfer-encoding", "chunked")]), None);
+        assert!(framing(&[("content-length", "5"), ("content-length", "5")]).is_err());
+        assert!(
+            framing(&[
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked")
+            ])
+            .is_err()
+        );
+        assert!(framing(&[("content-length", "5"), ("transfer-encoding", "chunked")]).is_err());
         let map = HeaderMap::from_iter([(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))]);
         assert!(declared(&map, Version::Http10).is_err());
     }

@@ -11,7 +11,8 @@ pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 pub static XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub static X_EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub static X_EXPECTED_TIMEOUT: HeaderName =
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 pub static X_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -41,21 +42,37 @@ static SINGLETONS: [HeaderName; 16] = [
 /// Refuse heads that are too large, or that a server behind could read as other headers than we checked.
 pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.len() > MAX_HEADERS {
-        return Err(Refusal::new(Reason::HeadersTooLarge, "more than 100 headers"));
+        return Err(Refusal::new(
+            Reason::HeadersTooLarge,
+            "more than 100 headers",
+        ));
     }
     let mut bytes = 0;
     for (name, value) in headers {
         bytes += name.as_str().len() + value.len();
         if name.as_str().contains('_') {
-            return Err(Refusal::new(Reason::BadHeader, "underscore in a header's name"));
+            return Err(Refusal::new(
+                Reason::BadHeader,
+                "underscore in a header's name",
+            ));
         }
     }
     if bytes > MAX_HEADER_BYTES {
-        return Err(Refusal::new(Reason::HeadersTooLarge, "headers exceed 64 KiB"));
+        return Err(Refusal::new(
+            Reason::HeadersTooLarge,
+            "headers exceed 64 KiB",
+        ));
     }
     let has_duplicates = headers.len() != headers.keys_len();
-    if has_duplicates && SINGLETONS.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
-        return Err(Refusal::new(Reason::BadHeader, "a header that may stand once stands twice"));
+    if has_duplicates
+        && SINGLETONS
+            .iter()
+            .any(|name| headers.get_all(name).iter().nth(1).is_some())
+    {
+        return Err(Refusal::new(
+            Reason::BadHeader,
+            "a header that may stand once stands twice",
+        ));
     }
     Ok(())
 }
@@ -69,7 +86,12 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Refusal> {
         }
         headers.remove(header::CONNECTION);
     }
-    for name in [&header::UPGRADE, &header::TRANSFER_ENCODING, &header::PROXY_AUTHENTICATE, &header::PROXY_AUTHORIZATION] {
+    for name in [
+        &header::UPGRADE,
+        &header::TRANSFER_ENCODING,
+        &header::PROXY_AUTHENTICATE,
+        &header::PROXY_AUTHORIZATION,
+    ] {
         headers.remove(name);
     }
     for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
@@ -86,14 +108,29 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Refusal> {
 }
 
 fn named_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> {
-    const BAD: Refusal = Refusal::new(Reason::BadHeader, "Connection is not a list of header names");
+    const BAD: Refusal = Refusal::new(
+        Reason::BadHeader,
+        "Connection is not a list of header names",
+    );
     let mut names = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
-        for token in value.to_str().map_err(|_| BAD)?.split(',').map(str::trim).filter(|token| !token.is_empty()) {
+        for token in value
+            .to_str()
+            .map_err(|_| BAD)?
+            .split(',')
+            .map(str::trim)
+            .filter(|token| !token.is_empty())
+        {
             let name = HeaderName::from_bytes(token.as_bytes()).map_err(|_| BAD)?;
             // Naming these would change what the message is, not how it travels.
-            if name == header::HOST || name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
-                return Err(Refusal::new(Reason::BadHeader, "Connection names a header that is not hop-by-hop"));
+            if name == header::HOST
+                || name == header::CONTENT_LENGTH
+                || name == header::TRANSFER_ENCODING
+            {
+                return Err(Refusal::new(
+                    Reason::BadHeader,
+                    "Connection names a header that is not hop-by-hop",
+                ));
             }
             if name != header::TE {
                 names.push(name);
@@ -105,7 +142,10 @@ fn named_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> 
 
 fn accepts_trailers(value: &HeaderValue) -> bool {
     let is_trailers = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"trailers");
-    value.as_bytes().split(|&byte| byte == b',').any(is_trailers)
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .any(is_trailers)
 }
 
 /// Does the request ask for another protocol that its sender will insist on? (`h2c` is an offer only.)
@@ -122,9 +162,15 @@ pub fn remove_reserved(headers: &mut HeaderMap) {
     let is_reserved = |name: &HeaderName| {
         let text = name.as_str();
         text.starts_with("x-garrison-")
-            || text.starts_with("x-envoy-") && *name != X_EXPECTED_TIMEOUT && *name != X_ATTEMPT_COUNT
+            || text.starts_with("x-envoy-")
+                && *name != X_EXPECTED_TIMEOUT
+                && *name != X_ATTEMPT_COUNT
     };
-    let reserved: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
+    let reserved: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_reserved(name))
+        .cloned()
+        .collect();
     for name in reserved {
         headers.remove(name);
     }
@@ -221,7 +267,10 @@ mod tests {
         for named in ["host", "Content-Length", "transfer-encoding", "a b"] {
             let mut map = HeaderMap::new();
             map.insert("connection", HeaderValue::from_static(named));
-            assert_eq!(remove_hop_by_hop(&mut map).unwrap_err().reason, Reason::BadHeader);
+            assert_eq!(
+                remove_hop_by_hop(&mut map).unwrap_err().reason,
+                Reason::BadHeader
+            );
         }
     }
 
@@ -249,7 +298,8 @@ mod tests {
     #[test]
     fn singletons_stand_once() {
         assert!(check(&headers(&[("accept", "a"), ("accept", "b")])).is_ok());
-        let refusal = check(&headers(&[("authorization", "a"), ("authorization", "b")])).unwrap_err();
+        let refusal =
+            check(&headers(&[("authorization", "a"), ("authorization", "b")])).unwrap_err();
         assert_eq!(refusal.reason, Reason::BadHeader);
     }
 
@@ -263,22 +313,36 @@ mod tests {
         map.append("accept", HeaderValue::from_static("a"));
         assert_eq!(check(&map).unwrap_err().reason, Reason::HeadersTooLarge);
         let mut map = HeaderMap::new();
-        map.insert("cookie", HeaderValue::try_from("a".repeat(MAX_HEADER_BYTES)).unwrap());
+        map.insert(
+            "cookie",
+            HeaderValue::try_from("a".repeat(MAX_HEADER_BYTES)).unwrap(),
+        );
         assert_eq!(check(&map).unwrap_err().reason, Reason::HeadersTooLarge);
     }
 
     #[test]
     fn the_forwarded_certificate_cannot_be_injected_into() {
         let own = "spiffe://td/ns/a/sa/b";
-        assert_eq!(client_cert(own, Some("spiffe://td/x")).unwrap(), "By=spiffe://td/ns/a/sa/b;URI=spiffe://td/x");
+        assert_eq!(
+            client_cert(own, Some("spiffe://td/x")).unwrap(),
+            "By=spiffe://td/ns/a/sa/b;URI=spiffe://td/x"
+        );
         let quoted = client_cert(own, Some("spiffe://td/x;URI=\"y")).unwrap();
-        assert_eq!(quoted, "By=spiffe://td/ns/a/sa/b;URI=\"spiffe://td/x;URI=\\\"y\"");
+        assert_eq!(
+            quoted,
+            "By=spiffe://td/ns/a/sa/b;URI=\"spiffe://td/x;URI=\\\"y\""
+        );
         assert!(client_cert(own, Some("a\r\nb: c")).is_none());
     }
 
     #[test]
     fn trailers_cannot_set_what_a_head_says() {
-        let mut map = headers(&[("grpc-status", "0"), ("content-length", "5"), ("authorization", "x"), ("x-envoy-a", "1")]);
+        let mut map = headers(&[
+            ("grpc-status", "0"),
+            ("content-length", "5"),
+            ("authorization", "x"),
+            ("x-envoy-a", "1"),
+        ]);
         clean_trailers(&mut map);
         assert_eq!(names(&map), ["grpc-status"]);
     }

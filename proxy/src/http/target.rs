@@ -49,29 +49,51 @@ fn split_line(line: &[u8]) -> Result<Split<'_>, Refusal> {
     if line.first() == Some(&b'/') {
         return split_path(None, line);
     }
-    let scheme = line.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"http://"));
+    let scheme = line
+        .split_at_checked(7)
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"http://"));
     let Some((_, rest)) = scheme else {
-        return Err(Refusal::new(Reason::BadTarget, "neither a path nor an http URL"));
+        return Err(Refusal::new(
+            Reason::BadTarget,
+            "neither a path nor an http URL",
+        ));
     };
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+        .unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     split_path(Some(authority), path)
 }
 
 fn split_path<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Split<'a>, Refusal> {
     if rest.len() > MAX_TARGET_BYTES {
-        return Err(Refusal::new(Reason::PathTooLong, "path and query exceed 16 KiB"));
+        return Err(Refusal::new(
+            Reason::PathTooLong,
+            "path and query exceed 16 KiB",
+        ));
     }
     let (path, query) = match rest.iter().position(|&byte| byte == b'?') {
         Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
         None => (rest, None),
     };
     match path.first() {
-        Some(b'/') => Ok(Split { authority, path, query }),
+        Some(b'/') => Ok(Split {
+            authority,
+            path,
+            query,
+        }),
         // An absolute URL may leave its path out (RFC 9112 §3.2.2).
-        None if authority.is_some() => Ok(Split { authority, path: b"/", query }),
+        None if authority.is_some() => Ok(Split {
+            authority,
+            path: b"/",
+            query,
+        }),
         Some(b'#') => Err(Refusal::new(Reason::BadPath, "fragment in the target")),
-        _ => Err(Refusal::new(Reason::BadTarget, "path does not begin with a slash")),
+        _ => Err(Refusal::new(
+            Reason::BadTarget,
+            "path does not begin with a slash",
+        )),
     }
 }
 
@@ -79,7 +101,9 @@ fn split_path<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Split<'
 pub fn canonical_path(raw: &[u8]) -> Result<Box<str>, Refusal> {
     if is_canonical(raw) {
         // All ASCII: `is_canonical` says so.
-        return std::str::from_utf8(raw).map(Box::from).map_err(|_| bad_path("not ASCII"));
+        return std::str::from_utf8(raw)
+            .map(Box::from)
+            .map_err(|_| bad_path("not ASCII"));
     }
     let decoded = normalize_escapes(raw)?;
     Ok(resolve(&decoded)?.into_boxed_str())
@@ -104,7 +128,19 @@ const fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
             byte,
-            b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+            b'/' | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
         )
 }
 
@@ -122,7 +158,11 @@ fn normalize_escapes(raw: &[u8]) -> Result<String, Refusal> {
         if octet < 0x80 || byte != b'%' {
             check_utf8(&mut foreign)?;
         }
-        rest = if byte == b'%' { after.get(2..).unwrap_or_default() } else { after };
+        rest = if byte == b'%' {
+            after.get(2..).unwrap_or_default()
+        } else {
+            after
+        };
         match (byte, octet) {
             (b'%', b'/') => return Err(bad_path("encoded slash")),
             (_, b'\\') => return Err(bad_path("backslash")),
@@ -153,7 +193,11 @@ const fn bad_path(detail: &'static str) -> Refusal {
 }
 
 fn escaped(after: &[u8]) -> Result<u8, Refusal> {
-    let digit = |at: usize| after.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let digit = |at: usize| {
+        after
+            .get(at)
+            .and_then(|&byte| char::from(byte).to_digit(16))
+    };
     match (digit(0), digit(1)) {
         (Some(high), Some(low)) => Ok(u8::try_from(high * 16 + low).unwrap_or(0)),
         _ => Err(bad_path("broken escape")),
@@ -169,7 +213,11 @@ fn check_utf8(octets: &mut Vec<u8>) -> Result<(), Refusal> {
 }
 
 fn push_escaped(out: &mut String, octet: u8) {
-    let digit = |value: u32| char::from_digit(value, 16).unwrap_or('0').to_ascii_uppercase();
+    let digit = |value: u32| {
+        char::from_digit(value, 16)
+            .unwrap_or('0')
+            .to_ascii_uppercase()
+    };
     out.push('%');
     out.push(digit(u32::from(octet >> 4)));
     out.push(digit(u32::from(octet & 0xf)));
@@ -184,7 +232,9 @@ fn resolve(path: &str) -> Result<String, Refusal> {
         match segment {
             "." => {}
             ".." => {
-                segments.pop().ok_or(bad_path("dot segment beyond the root"))?;
+                segments
+                    .pop()
+                    .ok_or(bad_path("dot segment beyond the root"))?;
             }
             _ if matches!(segment.split(';').next(), Some("." | "..")) => {
                 return Err(bad_path("dot segment with parameters"));
@@ -205,27 +255,39 @@ fn resolve(path: &str) -> Result<String, Refusal> {
 
 /// The query as it came, if it is printable ASCII without `#` (a fragment would hide there).
 pub fn canonical_query(raw: &[u8]) -> Result<Box<str>, Refusal> {
-    if !raw.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
+    if !raw
+        .iter()
+        .all(|&byte| byte.is_ascii_graphic() && byte != b'#')
+    {
         return Err(Refusal::new(Reason::BadQuery, "byte that must be encoded"));
     }
-    std::str::from_utf8(raw).map(Box::from).map_err(|_| Refusal::new(Reason::BadQuery, "not ASCII"))
+    std::str::from_utf8(raw)
+        .map(Box::from)
+        .map_err(|_| Refusal::new(Reason::BadQuery, "not ASCII"))
 }
 
 /// Host and port of an authority: lower case, without the root's dot, the port apart.
 pub fn canonical_authority(raw: &[u8]) -> Result<(Box<str>, Option<u16>), Refusal> {
     let text = std::str::from_utf8(raw).map_err(|_| bad_host("not ASCII"))?;
     let (host, port) = if text.starts_with('[') {
-        let end = text.find(']').ok_or(bad_host("IPv6 literal without its bracket"))? + 1;
+        let end = text
+            .find(']')
+            .ok_or(bad_host("IPv6 literal without its bracket"))?
+            + 1;
         let (host, rest) = text.split_at(end);
         let inside = host.trim_start_matches('[').trim_end_matches(']');
-        inside.parse::<std::net::Ipv6Addr>().map_err(|_| bad_host("not an IPv6 address"))?;
+        inside
+            .parse::<std::net::Ipv6Addr>()
+            .map_err(|_| bad_host("not an IPv6 address"))?;
         match rest.strip_prefix(':') {
             None if rest.is_empty() => (host, None),
             None => return Err(bad_host("text after the IPv6 literal")),
             Some(port) => (host, Some(port)),
         }
     } else {
-        let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+        let (host, port) = text
+            .split_once(':')
+            .map_or((text, None), |(host, port)| (host, Some(port)));
         let host = host.strip_suffix('.').unwrap_or(host);
         check_name(host)?;
         (host, port)
@@ -233,7 +295,10 @@ pub fn canonical_authority(raw: &[u8]) -> Result<(Box<str>, Option<u16>), Refusa
     if host.len() > MAX_HOST_BYTES {
         return Err(bad_host("longer than 255 bytes"));
     }
-    Ok((host.to_ascii_lowercase().into_boxed_str(), port.map(parse_port).transpose()?))
+    Ok((
+        host.to_ascii_lowercase().into_boxed_str(),
+        port.map(parse_port).transpose()?,
+    ))
 }
 
 const fn bad_host(detail: &'static str) -> Refusal {
@@ -253,7 +318,8 @@ fn check_name(host: &str) -> Result<(), Refusal> {
 }
 
 fn parse_port(text: &str) -> Result<u16, Refusal> {
-    let digits = !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits =
+        !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u16>() {
         Ok(port) if digits && port != 0 => Ok(port),
         _ => Err(bad_host("not a port")),
@@ -267,7 +333,9 @@ mod tests {
     use super::*;
 
     fn path(raw: &str) -> Result<String, Reason> {
-        canonical_path(raw.as_bytes()).map(String::from).map_err(|refusal| refusal.reason)
+        canonical_path(raw.as_bytes())
+            .map(String::from)
+            .map_err(|refusal| refusal.reason)
     }
 
     #[test]
@@ -299,8 +367,26 @@ mod tests {
     #[test]
     fn paths_with_two_meanings_are_refused() {
         for raw in [
-            "/a%2Fb", "/a%2fb", "/a%5Cb", "/a\\b", "/a%00", "/a\0", "/a%0d%0aX", "/a\u{e9}", "/a%c0%af", "/a%e9", "/a%",
-            "/a%4", "/a%zz", "/a#b", "/..", "/a/../../b", "/a/..;x/b", "/a/.;/b", "/a b", "/a%7f",
+            "/a%2Fb",
+            "/a%2fb",
+            "/a%5Cb",
+            "/a\\b",
+            "/a%00",
+            "/a\0",
+            "/a%0d%0aX",
+            "/a\u{e9}",
+            "/a%c0%af",
+            "/a%e9",
+            "/a%",
+            "/a%4",
+            "/a%zz",
+            "/a#b",
+            "/..",
+            "/a/../../b",
+            "/a/..;x/b",
+            "/a/.;/b",
+            "/a b",
+            "/a%7f",
         ] {
             assert_eq!(path(raw), Err(Reason::BadPath), "{raw:?}");
         }
@@ -313,13 +399,25 @@ mod tests {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             target
                 .split()
-                .map(|split| (split.authority.map(text), text(split.path), split.query.map(text)))
+                .map(|split| {
+                    (
+                        split.authority.map(text),
+                        text(split.path),
+                        split.query.map(text),
+                    )
+                })
                 .map_err(|refusal| refusal.reason)
         };
         let owned = |text: &str| Some(text.to_owned());
         assert_eq!(split("/a?b?c"), Ok((None, "/a".into(), owned("b?c"))));
-        assert_eq!(split("HtTp://x.y:80/a"), Ok((owned("x.y:80"), "/a".into(), None)));
-        assert_eq!(split("http://x.y?q"), Ok((owned("x.y"), "/".into(), owned("q"))));
+        assert_eq!(
+            split("HtTp://x.y:80/a"),
+            Ok((owned("x.y:80"), "/a".into(), None))
+        );
+        assert_eq!(
+            split("http://x.y?q"),
+            Ok((owned("x.y"), "/".into(), owned("q")))
+        );
         assert_eq!(split("https://x.y/"), Err(Reason::BadTarget));
         assert_eq!(split("*"), Err(Reason::BadTarget));
         assert_eq!(split("x.y:443"), Err(Reason::BadTarget));
@@ -329,14 +427,21 @@ mod tests {
 
     #[test]
     fn hosts_have_one_spelling() {
-        let host = |raw: &str| canonical_authority(raw.as_bytes()).map_err(|refusal| refusal.reason);
+        let host =
+            |raw: &str| canonical_authority(raw.as_bytes()).map_err(|refusal| refusal.reason);
         assert_eq!(host("SECRET.com."), Ok(("secret.com".into(), None)));
-        assert_eq!(host("secret.com:8080"), Ok(("secret.com".into(), Some(8080))));
-        assert_eq!(host("secret.com.:8080"), Ok(("secret.com".into(), Some(8080))));
+        assert_eq!(
+            host("secret.com:8080"),
+            Ok(("secret.com".into(), Some(8080)))
+        );
+        assert_eq!(
+            host("secret.com.:8080"),
+            Ok(("secret.com".into(), Some(8080)))
+        );
         assert_eq!(host("[::1]:80"), Ok(("[::1]".into(), Some(80))));
         for raw in [
-            "", ".", "a..b", ".a", "a:", "a:0", "a:65536", "a:+80", "u@a", "a,b", "a b", "a/b", "[::1", "[x]", "[::1]x",
-            "a%2e", "a:80:80", "é",
+            "", ".", "a..b", ".a", "a:", "a:0", "a:65536", "a:+80", "u@a", "a,b", "a b", "a/b",
+            "[::1", "[x]", "[::1]x", "a%2e", "a:80:80", "é",
         ] {
             assert_eq!(host(raw), Err(Reason::BadHost), "{raw}");
         }
@@ -344,7 +449,10 @@ mod tests {
 
     #[test]
     fn a_query_is_kept_byte_for_byte_or_refused() {
-        assert_eq!(canonical_query(b"a=%2F&b=..//\\").as_deref(), Ok("a=%2F&b=..//\\"));
+        assert_eq!(
+            canonical_query(b"a=%2F&b=..//\\").as_deref(),
+            Ok("a=%2F&b=..//\\")
+        );
         for raw in [&b"a#b"[..], b"a b", b"a\x00", b"a\xc3\xa9"] {
             assert_eq!(canonical_query(raw).unwrap_err().reason, Reason::BadQuery);
         }
@@ -354,7 +462,10 @@ mod tests {
     fn a_target_of_more_than_16_kib_is_refused() {
         let line = |length: usize| Target::Line(format!("/{}", "a".repeat(length - 1)).into());
         assert!(line(MAX_TARGET_BYTES).split().is_ok());
-        assert_eq!(line(MAX_TARGET_BYTES + 1).split().unwrap_err().reason, Reason::PathTooLong);
+        assert_eq!(
+            line(MAX_TARGET_BYTES + 1).split().unwrap_err().reason,
+            Reason::PathTooLong
+        );
     }
 
     /// Mostly of the pieces that canonicalization is about.
