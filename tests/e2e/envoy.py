@@ -1,7 +1,8 @@
 """A stock Envoy as a sidecar: the same policy server and CA, none of our code.
 
-Envoy cannot ask for a certificate by itself, so the test fetches the SVID and lays it down as files, which Envoy watches; the
-trust bundle it takes from the CA by SDS, and everything else from the policy server by delta ADS.
+Envoy cannot ask for a certificate by itself, so the test fetches the SVID and lays it down as
+files, which Envoy watches; the trust bundle it takes from the CA by SDS, and everything else from
+the policy server by delta ADS.
 """
 
 from __future__ import annotations
@@ -68,19 +69,22 @@ class Envoy:
 def running_envoy(
     directory: Path, node: str, control: ControlPlane, bind: Mapping[str, str], admin: str
 ) -> Iterator[Envoy]:
-    """Run Envoy with the identity in `directory` (svid.pem, key.pem, roots.pem) until the block ends.
+    """Run Envoy with the identity in `directory` until the block ends.
+
+    The directory holds svid.pem (leaf first), key.pem and roots.pem.
 
     `bind` is what docs/seams.md calls the node's metadata: inbound, application, outbound.
     """
     config = directory / "envoy.json"
     config.write_text(json.dumps(bootstrap(directory, node, control, bind, admin)))
     log = directory / "envoy.log"
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [envoy_executable(), "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"],
+            [envoy_executable(), "-c", config, *options],
             stdout=output,
             stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        )
         try:
             yield Envoy(admin, process, log)
         finally:
@@ -97,6 +101,10 @@ def bootstrap(
 ) -> dict[str, object]:
     """What Envoy must know before the policy server can tell it the rest."""
     account = f"spiffe://{control.trust_domain}/ns/garrison/sa"
+    policy = _control_cluster(
+        "garrison-policy", control.policy, directory, f"{account}/policy-server"
+    )
+    authority = _control_cluster("garrison-ca", control.bundles, directory, f"{account}/ca")
     return {
         "node": {"id": node, "cluster": "mesh", "metadata": dict(bind)},
         "admin": {"address": _address(admin)},
@@ -110,13 +118,10 @@ def bootstrap(
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "static_resources": {
-            "clusters": [
-                _control_cluster("garrison-policy", control.policy, directory, f"{account}/policy-server"),
-                _control_cluster("garrison-ca", control.bundles, directory, f"{account}/ca"),
-            ],
+            "clusters": [policy, authority],
             "secrets": [{"name": "svid", "tls_certificate": _certificate(directory)}],
         },
-    }  # fmt: skip
+    }
 
 
 def _control_cluster(name: str, target: str, directory: Path, spiffe_id: str) -> dict[str, object]:
