@@ -129,10 +129,9 @@ fn expectation(headers: &mut HeaderMap) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, Version};
 
     use super::*;
-    use crate::http::Version;
     use crate::http::target::Target;
 
     fn canonical(
@@ -158,7 +157,7 @@ mod tests {
         let head = Head {
             method,
             target,
-            version: Version::Http11,
+            version: Version::HTTP_11,
             headers,
         };
         CanonicalRequest::of(head).map_err(|refusal| refusal.reason)

@@ -5,13 +5,13 @@
 
 use std::io::{BufRead, Write};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::canonical::CanonicalRequest;
 use super::target::Target;
-use super::{Head, Refusal, Version, framing};
+use super::{Head, Refusal, framing};
 use crate::codes::Reason;
 
 #[derive(Debug, Error)]
@@ -66,12 +66,12 @@ fn canonical(question: Question) -> Result<CanonicalRequest, Refusal> {
         let value = HeaderValue::try_from(value).map_err(|_| bad("not a header's value"))?;
         headers.append(name, value);
     }
-    framing::declared(&headers, Version::Http11)?;
+    framing::declared(&headers, Version::HTTP_11)?;
     let target = Target::Line(question.target.into());
     CanonicalRequest::of(Head {
         method,
         target,
-        version: Version::Http11,
+        version: Version::HTTP_11,
         headers,
     })
 }

@@ -6,7 +6,7 @@ pub mod framing;
 pub mod headers;
 pub mod target;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 
 use crate::codes::Reason;
 use target::Target;
@@ -18,24 +18,6 @@ pub struct Head {
     pub target: Target,
     pub version: Version,
     pub headers: HeaderMap,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    Http10,
-    Http11,
-    Http2,
-}
-
-impl Version {
-    /// As the access log names it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http10 => "HTTP/1.0",
-            Self::Http11 => "HTTP/1.1",
-            Self::Http2 => "HTTP/2",
-        }
-    }
 }
 
 /// Why a request is not taken, and what of it was wrong: the reason goes to the caller, the detail to the log.
