@@ -1,1 +1,1 @@
-"""See the component's README."""
+"""xDS streams: versions, nonces, ACK and NACK; nothing of what the resources mean."""

@@ -1,3 +1,0 @@
-module garrison.test/judge
-
-go 1.25

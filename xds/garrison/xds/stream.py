@@ -1,0 +1,151 @@
+"""All subscriptions of one client, and which response may go next: make before break, without I/O.
+
+Types are sent in the order of the service. A type waits until nothing of the types before it is
+pending or unanswered, save for its first response, for which a starting client waits. Removals go
+when all changes were taken, in reverse order; what is `last` goes when nothing else is left.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import grpc
+
+from garrison.xds.client import Acknowledged, Refused, StreamRefusedError
+from garrison.xds.resource import View
+from garrison.xds.service import Limits, Service, TypeRule
+from garrison.xds.subscription import NOTHING, Phase, Subscription, Update
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A response to be encoded: the update, and what the protocol puts around it."""
+
+    type_url: str
+    nonce: str
+    label: str
+    update: Update
+
+
+class Stream:
+    """The state of one stream over all types of a service."""
+
+    def __init__(self, service: Service, limits: Limits, *, whole_state: bool) -> None:
+        self._service = service
+        self._limits = limits
+        self._whole_state = whole_state
+        self._subscriptions: dict[str, Subscription] = {}
+        self._nonces = itertools.count(1)
+        self._sent_since_last = False
+        self._idle: View | None = None  # for which nothing is left to send
+
+    def subscription(self, type_url: str) -> tuple[Subscription, bool]:
+        """Return the subscription that a request is about, and whether the request is its first.
+
+        Raises `StreamRefusedError` for a type that this service does not have.
+        """
+        self._idle = None
+        if not type_url and len(self._service.types) == 1:
+            type_url = self._service.types[0].url
+        known = self._subscriptions.get(type_url)
+        if known is not None:
+            return known, False
+        made = Subscription(
+            self._rule(type_url),
+            whole_state=self._whole_state,
+            part_bytes=self._limits.response_bytes,
+        )
+        self._subscriptions[type_url] = made
+        return made, True
+
+    def check_size(self, subscription: Subscription) -> None:
+        """Raise `StreamRefusedError` if the client makes us remember too much."""
+        if subscription.name_count > 2 * self._limits.names:
+            text = f"more than {self._limits.names} names of {subscription.rule.url}"
+            raise StreamRefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def answer(
+        self, subscription: Subscription, nonce: str, refusal: str | None
+    ) -> Acknowledged | Refused | None:
+        """Take an ACK, or a NACK with its reason; None if it answers nothing that is in flight."""
+        url = subscription.rule.url
+        if refusal is None:
+            taken = subscription.acknowledge(nonce)
+            return Acknowledged(url, taken.label, taken.update.versions) if taken else None
+        refused = subscription.refuse(nonce)
+        reason = refusal[: self._limits.reason_characters]
+        return Refused(url, refused.label, refused.update.versions, reason) if refused else None
+
+    def next_response(self, view: View) -> Outgoing | None:
+        """Return what may go now, taken as sent; None until a request or another view comes."""
+        if view is self._idle:
+            return None
+        for phase in Phase:
+            found = self._next_of(phase, view)
+            if found is not None:
+                return self._sent(*found, view)
+            if any(each.in_flight for each in self._subscriptions.values()):
+                return None
+        self._idle = view
+        return None
+
+    def is_settled(self, view: View) -> bool:
+        """Tell whether the client has taken all that it subscribed to of this view."""
+        return (
+            self._idle is view
+            and bool(self._subscriptions)
+            and not any(
+                each.in_flight or each.refusals(view.resources.get(url, NOTHING))
+                for url, each in self._subscriptions.items()
+            )
+        )
+
+    def _rule(self, type_url: str) -> TypeRule:
+        for rule in self._service.types:
+            if rule.url == type_url:
+                return rule
+        text = f"type {type_url[:200]!r} is not served by {self._service.method.service}"
+        raise StreamRefusedError(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+    def _ordered(self, phase: Phase) -> Iterable[Subscription]:
+        rules = self._service.types if phase is not Phase.REMOVALS else self._service.types[::-1]
+        return [self._subscriptions[r.url] for r in rules if r.url in self._subscriptions]
+
+    def _next_of(self, phase: Phase, view: View) -> tuple[Subscription, Update] | None:
+        if phase is Phase.LAST and not self._may_end(view):
+            return None
+        is_blocked = False
+        for subscription in self._ordered(phase):
+            if subscription.in_flight:
+                is_blocked = True
+                continue
+            if is_blocked and (subscription.last_nonce or phase is not Phase.CHANGES):
+                continue
+            resources = view.resources.get(subscription.rule.url, NOTHING)
+            update = subscription.pending(phase, resources, force=self._sent_since_last)
+            if update is not None:
+                return subscription, update
+        return None
+
+    def _may_end(self, view: View) -> bool:
+        """Tell whether the last ones may go: to a client of all types that knows what it lacks.
+
+        What was refused under this label the client knows of. What was refused under an earlier one
+        is not sent again, so the client could take this view for whole: it is told nothing.
+        """
+        return len(self._subscriptions) == len(self._service.types) and not any(
+            each.refusals(view.resources.get(url, NOTHING)) - {view.label}
+            for url, each in self._subscriptions.items()
+        )
+
+    def _sent(self, subscription: Subscription, update: Update, view: View) -> Outgoing:
+        nonce = str(next(self._nonces))
+        subscription.sent(update, nonce, view.label)
+        self._sent_since_last = update.phase is not Phase.LAST
+        for rule in self._service.types:
+            dependent = self._subscriptions.get(rule.url)
+            if rule.resent_with == subscription.rule.url and dependent is not None:
+                dependent.send_again(each.name for each in update.changed)
+        return Outgoing(subscription.rule.url, nonce, view.label, update)
