@@ -1,0 +1,1 @@
+"""The demo: a whole mesh on one machine, and scenes that show what it does."""
