@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod listener;
 pub mod live;
+pub mod matching;
 pub mod route;
 
 use std::collections::HashMap;

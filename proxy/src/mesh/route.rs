@@ -1,5 +1,5 @@
 //! Routes: which cluster a request goes to, and under which deadline and retry policy
-//! (`envoy.config.route.v3`). Matching is in this file's functions: pure, over a canonical request.
+//! (`envoy.config.route.v3`). Matching is in `matching`: pure, over a canonical request.
 
 use std::collections::HashMap;
 use std::sync::Arc;

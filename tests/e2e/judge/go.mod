@@ -1,0 +1,3 @@
+module garrison.test/judge
+
+go 1.25
