@@ -1,0 +1,11 @@
+"""What can go wrong before the sidecar runs."""
+
+from garrison.identity.errors import GarrisonError, UnavailableError
+
+
+class ProxyError(GarrisonError):
+    """Base of the errors of this component."""
+
+
+class ExecutableMissingError(ProxyError, UnavailableError):
+    """There is no garrison-proxy to run."""
