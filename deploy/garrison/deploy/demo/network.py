@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ DEFAULT = IPv4Network("127.0.20.0/24")
 LOOPBACK = IPv4Network("127.0.0.0/8")
 RESERVATION_PORT = 15999
 ATTEMPTS = 20
+_ADDRESS = re.compile(r"\b127\.[0-9]{1,3}\.[0-9]{1,3}\.([0-9]{1,3})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ class Network:
         """Return the address of that number: 2 is 127.0.20.2."""
         return str(self.block[number])
 
-    def move(self, address: str) -> str:
-        """Return the address of this network that has the same last number."""
-        return self.host(int(IPv4Address(address)) & 0xFF)
+    def move(self, text: str) -> str:
+        """Return a text with its loopback addresses in this network; last numbers stay.
+
+        >>> Network(IPv4Network("127.7.7.0/24")).move("address: 127.0.20.15")
+        'address: 127.7.7.15'
+        """
+        return _ADDRESS.sub(lambda found: self.host(int(found[1])), text)
 
 
 def parse_network(text: str) -> IPv4Network:

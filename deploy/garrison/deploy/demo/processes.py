@@ -20,6 +20,7 @@ from garrison.identity.errors import UnavailableError
 LEASH = Path(__file__).with_name("leash.py")
 TAIL_LINES = 15
 STOP_SECONDS = 5.0
+RUN_SECONDS = 60.0
 
 
 class PartCrashedError(UnavailableError):
@@ -56,6 +57,18 @@ class Process:
         if not self._told_to_end:
             told = f"{self.program.name} ended with status {status}; the end of its log:"
             raise PartCrashedError(f"{told}\n{self.tail()}")
+
+    async def succeed(self, seconds: float) -> None:
+        """Wait for the end of a process that does one thing; raise `PartCrashedError`."""
+        try:
+            async with asyncio.timeout(seconds):
+                status = await self._running.wait()
+        except TimeoutError:
+            raise PartCrashedError(
+                f"{self.program.name} has no end after {seconds:.0f} s"
+            ) from None
+        if status:
+            raise PartCrashedError(f"{self.program.name} failed: {self.tail()}")
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal and wait for the end; SIGKILL after `STOP_SECONDS`. Idempotent."""
@@ -111,6 +124,12 @@ class Processes:
         self._started[program.name] = process
         self._group.create_task(process.watch(), name=f"watch {program.name}")
         return process
+
+    async def run(self, program: Program) -> None:
+        """Run a program to its end; raise `PartCrashedError` unless it succeeds in time."""
+        process = await launch(program, self._logs)
+        self._started[program.name] = process
+        await process.succeed(RUN_SECONDS)
 
     def __getitem__(self, name: str) -> Process:
         """Return the process of that name."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from garrison.deploy.demo.network import Network
 from garrison.identity.errors import UnavailableError
 
 BRANCH = "main"
@@ -83,19 +84,16 @@ class PolicyRepository:
         return (self.clone / name).read_text(encoding="utf-8")
 
 
-async def create(example: Path, directory: Path, addresses: Mapping[str, str]) -> PolicyRepository:
-    """Make a repository of the example's files; `addresses` replaces text in them."""
+async def create(example: Path, directory: Path, network: Network) -> PolicyRepository:
+    """Make a repository of the example's files, moved to `network`."""
     repository = PolicyRepository(directory / "policies.git", directory / "policies")
     shutil.copytree(example, repository.clone)
     for file in repository.clone.rglob("*.yaml"):
-        text = file.read_text(encoding="utf-8")
-        for old, new in addresses.items():
-            text = text.replace(old, new)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(network.move(file.read_text(encoding="utf-8")), encoding="utf-8")
     await git(directory, "init", "--quiet", "--bare", "-b", BRANCH, str(repository.served))
     await git(repository.clone, "init", "--quiet", "-b", BRANCH)
     await git(repository.clone, "remote", "add", "origin", str(repository.served))
-    await repository.commit({}, "the bookstore")
+    await repository.commit({}, "make the bookstore")
     await git(repository.clone, "branch", "--quiet", f"--set-upstream-to=origin/{BRANCH}")
     return repository
 
