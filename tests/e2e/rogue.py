@@ -2,6 +2,7 @@
 
 Each flaw is one field of `Leaf`: everything else stays as a right SVID has it, so that a refusal
 can only be for the flaw.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 @dataclass(frozen=True)
 class Leaf:
     uris: tuple[str, ...]
@@ -27,7 +32,7 @@ class Leaf:
     is_ca: bool = False
     signs_certificates: bool = False
     purposes: tuple[x509.ObjectIdentifier, ...] = BOTH
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: new_key())
+    key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,6 @@ def new_authority(trust_domain: str, name: str = "rogue") -> Authority:
         .sign(key, hashes.SHA256())
     )
     return Authority(certificate, key)
-
-
-def new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
 
 
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
