@@ -24,7 +24,6 @@ SERVICE = Service(AGGREGATED, (TypeRule(A), TypeRule(B, last=frozenset({"end"}))
 TIMEOUT = 10
 
 Call = grpc.aio.StreamStreamCall[Any, Any]
-Stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def view(label: str, a: dict[str, str], b: dict[str, str]) -> View:
 
 
 @asynccontextmanager
-async def serving(mesh: Mesh) -> AsyncIterator[tuple[DiscoveryServer, Stub]]:
+async def serving(mesh: Mesh) -> AsyncIterator[tuple[DiscoveryServer, Any]]:
     discovery = Discovery(SERVICE, lambda _: mesh.view, mesh, mesh.identify, mesh.limits)
     served = DiscoveryServer(discovery)
     server = grpc.aio.server(options=server_options(mesh.limits))
