@@ -70,7 +70,9 @@ def spiffe_id_of(certificate: x509.Certificate) -> SpiffeId:
         _check_leaf(certificate)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except x509.ExtensionNotFound as error:
+        raise NotAnSvidError(f"no extension {error.oid.dotted_string}") from error
+    except (ValueError, x509.DuplicateExtension) as error:
         raise NotAnSvidError(str(error)) from error
     if len(uris) != 1:  # X509-SVID §2
         raise NotAnSvidError(f"{len(uris)} URI names instead of one")
