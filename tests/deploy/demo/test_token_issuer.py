@@ -40,20 +40,31 @@ def test_keys_hold_no_private_part(tmp_path: Path) -> None:
     assert "d" not in json.loads((tmp_path / "jwks.json").read_text())["keys"][0]
 
 
-def test_token_file_is_private_and_kept_fresh(tmp_path: Path) -> None:
-    issuer = TokenIssuer("https://issuer", "garrison", timedelta(milliseconds=30))
+def test_token_file_is_private(tmp_path: Path) -> None:
     file = tmp_path / "web.token"
-    issuer.write_token(file, "shop/web")
+    TokenIssuer("https://issuer", "garrison").write_token(file, "shop/web")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    first = file.read_text()
+
+
+def test_tokens_are_kept_fresh_also_of_those_who_come_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("garrison.deploy.demo.token_issuer.TICK", timedelta(milliseconds=5))
+    issuer = TokenIssuer("https://issuer", "garrison", timedelta(milliseconds=30))
+    first, later = tmp_path / "web.token", tmp_path / "later.token"
+    issuer.write_token(first, "shop/web")
+    before, wanted = first.read_text(), {first: "shop/web"}
 
     async def scene() -> None:
         async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(issuer.keep_fresh({file: "shop/web"}))
+            keeper = group.create_task(issuer.keep_fresh(lambda: wanted))
             async with asyncio.timeout(5):
-                while file.read_text() == first:  # noqa: ASYNC110  # a file has no event
+                while first.read_text() == before:  # noqa: ASYNC110  # a file has no event
+                    await asyncio.sleep(0.01)
+                wanted[later] = "shop/later"
+                while not later.exists():  # noqa: ASYNC110  # likewise
                     await asyncio.sleep(0.01)
             keeper.cancel()
 
     asyncio.run(scene())
-    assert [path.name for path in tmp_path.iterdir()] == ["web.token"]
+    assert {path.name for path in tmp_path.iterdir()} == {"web.token", "later.token"}

@@ -1,7 +1,7 @@
 """A service of the bookstore: an HTTP program that knows nothing of the mesh.
 
-It answers every request with who it is and with what the services that it calls answered. It
-reaches them as any program does, by their names, through the proxy that HTTP_PROXY names.
+It answers every request with who it is, and one for `/` with what the services that it calls
+answered. It reaches them as any program does: by their names, through the proxy of HTTP_PROXY.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Service:
         if self.fault.exists():
             return web.json_response({**about, "fault": "switched on"}, status=503)
         async with asyncio.TaskGroup() as group:
-            called = {url: group.create_task(self._call(url)) for url in self.calls}
+            calls = self.calls if request.path == "/" else ()
+            called = {url: group.create_task(self._call(url)) for url in calls}
         answers = {url: task.result() for url, task in called.items()}
         return web.json_response({**about, "called": answers} if answers else about)
 

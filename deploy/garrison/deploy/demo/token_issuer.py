@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 KEY_ID = "stand-in"
+TICK = timedelta(milliseconds=500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,19 @@ class TokenIssuer:
         """Write a fresh token for `subject` in place of the one there."""
         _replace(file, self.mint(subject))
 
-    async def keep_fresh(self, tokens: dict[Path, str]) -> None:
-        """Write each file's token for its subject anew at a third of its life, until cancelled."""
+    async def keep_fresh(self, wanted: Callable[[], Mapping[Path, str]]) -> None:
+        """Keep in each file a token for its subject, anew at a third of its life, until cancelled.
+
+        `wanted` is asked every `TICK`: who is registered later gets a token too.
+        """
+        written: dict[Path, float] = {}
         while True:
-            await asyncio.sleep(self.lifetime.total_seconds() / 3)
-            for file, subject in tokens.items():
-                self.write_token(file, subject)
+            stale = time.monotonic() - self.lifetime.total_seconds() / 3
+            for file, subject in wanted().items():
+                if written.get(file, stale) <= stale:
+                    self.write_token(file, subject)
+                    written[file] = time.monotonic()
+            await asyncio.sleep(TICK.total_seconds())
 
 
 def _replace(file: Path, text: str) -> None:
