@@ -12,7 +12,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
-from tests.fakes.certificates import Leaf, Root
 
 from garrison.identity import istio_ca_pb2
 from garrison.identity.bundle_client import SECRET
@@ -24,6 +23,7 @@ from garrison.xds.resource import Resource, View
 from garrison.xds.server import DiscoveryServer
 from garrison.xds.service import SECRETS, Service, TypeRule
 from garrison.xds.session import Discovery
+from tests.fakes.certificates import Leaf, Root
 
 Request = istio_ca_pb2.IstioCertificateRequest
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -9,8 +9,6 @@ from pathlib import Path
 import grpc
 import pytest
 from spiffe import X509Svid
-from tests.fakes.certificate_authority import FakeAuthority, running
-from tests.fakes.certificates import Leaf, Root
 
 from garrison.identity.certificate_client import (
     CaAccess,
@@ -22,6 +20,8 @@ from garrison.identity.certificate_client import (
 )
 from garrison.identity.errors import GarrisonError
 from garrison.identity.trust import BundleRejectedError, Trust
+from tests.fakes.certificate_authority import FakeAuthority, running
+from tests.fakes.certificates import Leaf, Root
 
 
 def access(directory: Path, roots: bytes, address: str) -> CaAccess:

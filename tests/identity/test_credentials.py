@@ -14,8 +14,6 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spiffe import X509Svid
-from tests.fakes.certificate_authority import FakeAuthority, running
-from tests.fakes.certificates import Leaf, Pair, Root
 
 from garrison.identity.bundle_client import BundleClient
 from garrison.identity.certificate_client import CaAccess, CertificateClient
@@ -24,6 +22,8 @@ from garrison.identity.peer import PeerRefusedError, TlsPeer, peer_of
 from garrison.identity.spiffe_id import parse_trust_domain
 from garrison.identity.trust import Trust
 from garrison.xds.client import Acknowledged, Refused
+from tests.fakes.certificate_authority import FakeAuthority, running
+from tests.fakes.certificates import Leaf, Pair, Root
 
 TIMEOUT = 20
 ROOT = Root()

@@ -12,12 +12,12 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.identity.tokens import TokenIssuer
 
 from garrison.identity.attestation import AttestorUnavailableError
 from garrison.identity.errors import RejectedError
 from garrison.identity.jwks import MAX_JWKS_BYTES, parse_jwks
 from garrison.identity.jwks_source import MAX_STALE, JwksFile, JwksUrl
+from tests.identity.tokens import TokenIssuer
 
 ONE, TWO = TokenIssuer(kid="one"), TokenIssuer(kid="two")
 DAY = MAX_STALE.total_seconds()

@@ -12,16 +12,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.identity.tokens import (
-    AUDIENCE,
-    ISSUER,
-    NOW,
-    SUBJECT,
-    TokenIssuer,
-    base64url,
-    good_claims,
-    seconds,
-)
 
 from garrison.identity.attestation import (
     Attested,
@@ -33,6 +23,16 @@ from garrison.identity.errors import RejectedError
 from garrison.identity.jwks_source import JwksFile
 from garrison.identity.oidc import Issuer, IssuerRejectedError, OidcAttestor
 from garrison.identity.registration import parse_selector
+from tests.identity.tokens import (
+    AUDIENCE,
+    ISSUER,
+    NOW,
+    SUBJECT,
+    TokenIssuer,
+    base64url,
+    good_claims,
+    seconds,
+)
 
 GOOD = TokenIssuer()
 ALGORITHMS = frozenset({"ES256", "ES384", "RS256", "PS256", "EdDSA"})

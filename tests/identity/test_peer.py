@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from tests.fakes.certificates import Leaf, Root
 
 from garrison.identity.peer import NotAnSvidError, spiffe_id_of
+from tests.fakes.certificates import Leaf, Root
 
 ID = "spiffe://mesh.example/ns/shop/sa/web"
 

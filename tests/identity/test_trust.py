@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.fakes.certificates import Root
 
 from garrison.identity.trust import BundleRejectedError, Trust
+from tests.fakes.certificates import Root
 
 
 def test_the_bundle_takes_the_place_of_the_file(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def commit_shifts_traffic(stage: Stage) -> str:
     seconds = await _push_and_wait(stage, commit)
     share = await _expect_share(stage, STABLE)
     await stage.policies.reset(before)
-    await _until(lambda: _all_at(stage, before), "the commit was not taken back")
+    await _until(lambda: stage.all_enforce(before), "the commit was not taken back")
     told = f"every proxy acknowledged {commit[:7]} within {seconds * 1000:.0f} ms of its push"
     return f"{told}; then {share} of {SAMPLE} calls reached v2"
 
@@ -164,7 +164,7 @@ async def bad_commit_refused(stage: Stage) -> str:
     try:
         refusal = await _refusal(stage, bad)
         _expect("authz/mistake.csv:1" in refusal, f"the refusal names no place: {refusal}")
-        _expect(await _all_at(stage, good), "a proxy left the last good commit")
+        _expect(await stage.all_enforce(good), "a proxy left the last good commit")
         answer = await stage.observer.call(_web(stage), BOOK)
         _expect(answer.status == HTTPStatus.OK, f"GET {BOOK}: {_told(answer)}")
     finally:
@@ -175,7 +175,7 @@ async def bad_commit_refused(stage: Stage) -> str:
 async def proxies_converged(stage: Stage) -> str:
     """Ask every proxy what it enforces: the newest commit."""
     head = await stage.policies.head()
-    await _until(lambda: _all_at(stage, head), f"not every proxy is at {head[:7]}")
+    await _until(lambda: stage.all_enforce(head), f"not every proxy is at {head[:7]}")
     return f"{len(stage.population.instances)} proxies enforce {head[:7]}"
 
 
@@ -259,16 +259,10 @@ async def _push_and_wait(stage: Stage, commit: str) -> float:
     """Push, and return the seconds from then until every proxy had acknowledged the commit."""
     began = time.monotonic()
     await stage.policies.push()
-    await _until(lambda: _all_at(stage, commit), f"not every proxy acknowledged {commit[:7]}")
+    await _until(lambda: stage.all_enforce(commit), f"not every proxy acknowledged {commit[:7]}")
     seconds = time.monotonic() - began
     _expect(seconds <= ACKNOWLEDGE_SECONDS, f"the last proxy acknowledged after {seconds:.2f} s")
     return seconds
-
-
-async def _all_at(stage: Stage, commit: str) -> bool:
-    clients = (await stage.observer.status())["clients"]
-    enforced = {client["node"]: client["commit"] for client in clients}
-    return all(enforced.get(each.name) == commit for each in stage.population.instances)
 
 
 async def _refusal(stage: Stage, commit: str) -> str:

@@ -92,6 +92,12 @@ class Stage:
             told = f"{name} is not ready after {READY_SECONDS:.0f} s; the end of its log:"
             raise NotReadyError(f"{told}\n{process.tail()}")
 
+    async def all_enforce(self, commit: str) -> bool:
+        """Claim that every sidecar has acknowledged the commit."""
+        clients = (await self.observer.status())["clients"]
+        enforced = {client["node"]: client["commit"] for client in clients}
+        return all(enforced.get(each.name) == commit for each in self.population.instances)
+
     async def start_ca(self) -> None:
         """Start the CA, and wait for it."""
         await self.ready(await self.processes.start(self.program_of_ca()), self.places.ca_admin)
