@@ -36,5 +36,17 @@ class ExplainError(PoliciesError, RejectedError):
     """The request to explain cannot exist: unknown service, bad SPIFFE ID, uncanonical path."""
 
 
+class TrustDomainError(PoliciesError, RejectedError):
+    """The repository is of another trust domain than the CA."""
+
+
+class ListenError(PoliciesError, RejectedError):
+    """An address cannot be listened on."""
+
+
+class StatusUnavailableError(PoliciesError, UnavailableError):
+    """A server does not tell its status."""
+
+
 class BindingRejectedError(PoliciesError, RejectedError):
     """A node says of itself that it listens where nothing can listen."""

@@ -1,0 +1,138 @@
+"""From the repository's newest commit to the snapshot that is served: the swap, or the refusal.
+
+A commit is published whole or not at all. What was refused is remembered with its reasons until
+another commit is published; what is served stays. All of the work is done in a thread, and the
+event loop only swaps a reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+import structlog
+
+from garrison.identity.errors import GarrisonError
+from garrison.policies.errors import CommitRefusedError
+from garrison.policies.snapshot import Snapshot
+
+MAX_LOGGED = 20  # findings of one commit; all of them are in the status
+
+log = structlog.get_logger()
+
+OutcomeKind = Literal["published", "unchanged", "refused", "unavailable"]
+
+
+class CommitSource(Protocol):
+    """What is asked of the repository; its methods may block."""
+
+    def refresh(self) -> None:
+        """Fetch what is new."""
+
+    def head(self) -> str:
+        """Return the newest commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A commit that was refused, and everything that was found wrong with it."""
+
+    error: CommitRefusedError
+    at: datetime
+
+    @property
+    def commit(self) -> str:
+        """The commit's name."""
+        return self.error.commit
+
+    def as_json(self) -> Mapping[str, object]:
+        """Return the form of `/status` (docs/seams.md, "Status")."""
+        return {
+            "commit": self.commit,
+            "at": self.at.isoformat(),
+            "total": self.error.total,
+            "diagnostics": [each.as_json() for each in self.error.diagnostics],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The snapshot that is served, and since when."""
+
+    snapshot: Snapshot
+    at: datetime
+
+
+class Publication:
+    """What is served, what was refused last, and what keeps the repository from being read."""
+
+    def __init__(
+        self,
+        source: CommitSource,
+        prepare: Callable[[str], Snapshot],
+        publish: Callable[[Snapshot], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._source = source
+        self._prepare = prepare  # in a thread: read, check, compile; raises CommitRefusedError
+        self._publish = publish  # on the loop, after the swap
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self.first = asyncio.Event()  # once there is a snapshot
+        self.current: Published | None = None
+        self.refusal: Refusal | None = None
+        self.trouble: str | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that is served."""
+        return self.current.snapshot.commit if self.current else None
+
+    async def refresh(self) -> OutcomeKind:
+        """Look at the repository, and publish its newest commit if it is new and good."""
+        async with self._turn:
+            try:
+                head = await asyncio.to_thread(self._newest)
+                outcome = await self._take(head)
+            except GarrisonError as error:
+                self._note_trouble(str(error))
+                return "unavailable"
+            self.trouble = None
+            return outcome
+
+    def _newest(self) -> str:
+        self._source.refresh()
+        return self._source.head()
+
+    async def _take(self, head: str) -> OutcomeKind:
+        if head == self.commit:
+            self.refusal = None  # the branch was set back to what is served
+            return "unchanged"
+        if self.refusal and head == self.refusal.commit:
+            return "refused"
+        try:
+            snapshot = await asyncio.to_thread(self._prepare, head)
+        except CommitRefusedError as error:
+            self.refusal = Refusal(error, self._clock())
+            _log_refusal(error, self.commit)
+            return "refused"
+        self.current = Published(snapshot, self._clock())
+        self.refusal = None
+        self.first.set()
+        self._publish(snapshot)
+        log.info("commit published", commit=head)
+        return "published"
+
+    def _note_trouble(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            log.warning("repository not read", reason=trouble, still=self.commit)
+        self.trouble = trouble
+
+
+def _log_refusal(error: CommitRefusedError, serving: str | None) -> None:
+    for finding in error.diagnostics[:MAX_LOGGED]:
+        log.error("finding", commit=error.commit, **finding.as_json())
+    log.error("commit refused", commit=error.commit, findings=error.total, still=serving)

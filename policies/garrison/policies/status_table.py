@@ -1,0 +1,87 @@
+"""`garrison status` for a person, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from garrison.policies.status import MeshStatus, Proxy
+
+_SHORT = 10  # digits of a commit that a person reads
+
+
+def show(status: MeshStatus, *, as_json: bool) -> None:
+    """Print it on stdout; what could not be asked goes to stderr."""
+    if as_json:
+        click.echo(json.dumps(status.as_json(), indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(_headline(status))
+    if status.proxies:
+        console.print(_table(status))
+    _show_refusal(console, status)
+    if status.policy.unavailable:
+        console.print(f"[yellow]repository not read:[/] {escape(status.policy.unavailable)}")
+    if status.ca_trouble:
+        click.echo(f"garrison: bundles are unknown: {status.ca_trouble}", err=True)
+
+
+def _headline(status: MeshStatus) -> str:
+    commit = status.policy.commit
+    if commit is None:
+        return "[red]no commit is served[/]"
+    behind = len(status.laggards)
+    said = f"[red]{behind} behind[/]" if behind else "[green]all in sync[/]"
+    return f"commit [bold]{commit[:_SHORT]}[/], {len(status.proxies)} proxies, {said}"
+
+
+def _table(status: MeshStatus) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("NODE", "IDENTITY", "KIND", "COMMIT", "BUNDLE", "SVID EXPIRES", "LAST NACK"):
+        table.add_column(title, overflow="fold")
+    for proxy in sorted(status.proxies, key=lambda each: (each.in_sync, each.node)):
+        table.add_row(*map(_plain, _cells(proxy)), style=None if proxy.in_sync else "red")
+    return table
+
+
+def _cells(proxy: Proxy) -> tuple[str, ...]:
+    bundle = {None: "unknown", True: "current", False: "old"}[proxy.bundle_in_sync]
+    nack = proxy.last_nack
+    return (
+        proxy.node,
+        proxy.spiffe_id.removeprefix("spiffe://"),
+        proxy.kind or "not connected",
+        (proxy.commit or "none")[:_SHORT],
+        bundle,
+        _in(proxy.svid_expires_at - datetime.now(UTC)),
+        f"{nack.commit[:_SHORT]} {nack.type}: {nack.reason}" if nack else "",
+    )
+
+
+def _plain(text: str) -> str:
+    """Keep a client's words from being read as markup or as control of the terminal."""
+    return escape("".join(each if each.isprintable() else " " for each in text))
+
+
+def _in(left: timedelta) -> str:
+    seconds = int(left.total_seconds())
+    if seconds < 0:
+        return "expired"
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"in {hours}h{minutes:02}m" if hours else f"in {minutes}m{seconds % 60:02}s"
+
+
+def _show_refusal(console: Console, status: MeshStatus) -> None:
+    refused = status.policy.refused
+    if refused is None:
+        return
+    console.print(f"[red]commit {refused.commit[:_SHORT]} was refused:[/]")
+    for finding in refused.diagnostics:
+        console.print(f"  {_plain(str(finding))}")
+    if refused.total > len(refused.diagnostics):
+        console.print(f"  and {refused.total - len(refused.diagnostics)} more")
