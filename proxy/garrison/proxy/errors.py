@@ -1,6 +1,6 @@
 """What can go wrong before the sidecar runs."""
 
-from garrison.identity.errors import GarrisonError, UnavailableError
+from garrison.identity.errors import GarrisonError, RejectedError, UnavailableError
 
 
 class ProxyError(GarrisonError):
@@ -9,3 +9,7 @@ class ProxyError(GarrisonError):
 
 class ExecutableMissingError(ProxyError, UnavailableError):
     """There is no garrison-proxy to run."""
+
+
+class UnknownCodeError(ProxyError, RejectedError):
+    """What should be explained is no code of the mesh."""

@@ -415,3 +415,341 @@ fn some(mut parts: Vec<Expression>) -> Expression {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::default_trait_access)] // whose default does not matter
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::{CidrRange, TypedExtensionConfig};
+    use envoy_types::pb::google::protobuf::UInt32Value;
+    use matcher::StringMatcher;
+    use matcher::string_matcher::MatchPattern;
+    use rbac::rbac::Action;
+
+    use super::super::reference::{
+        header, permission, policy, principal, rbac as filter, regex, text, url_path,
+    };
+    use super::*;
+
+    fn with(permits: Permits, id: Identifier) -> Result<Vec<Rule>, Unsupported> {
+        let policy = policy(vec![permission(permits)], vec![principal(id)]);
+        rules(
+            &filter(Action::Allow, [("authz/x.csv:7".to_owned(), policy)]),
+            Action::Allow,
+        )
+    }
+
+    fn permits(permits: Permits) -> Result<Vec<Rule>, Unsupported> {
+        with(permits, Identifier::Any(true))
+    }
+
+    fn is(id: Identifier) -> Result<Vec<Rule>, Unsupported> {
+        with(Permits::Any(true), id)
+    }
+
+    fn on(path: StringMatcher) -> Permits {
+        let rule = Some(matcher::path_matcher::Rule::Path(path));
+        Permits::UrlPath(matcher::PathMatcher { rule })
+    }
+
+    fn exact() -> StringMatcher {
+        text(MatchPattern::Exact("/x".into()))
+    }
+
+    #[test]
+    fn every_supported_field_compiles() {
+        let value = HeaderMatchSpecifier::StringMatch(exact());
+        let permissions = vec![permission(Permits::Any(true)), permission(on(exact()))];
+        let rules = permissions.clone();
+        assert!(permits(Permits::AndRules(rbac::permission::Set { rules })).is_ok());
+        let rules = permissions.clone();
+        assert!(permits(Permits::OrRules(rbac::permission::Set { rules })).is_ok());
+        assert!(permits(Permits::NotRule(Box::new(permission(Permits::Any(true))))).is_ok());
+        for name in [":method", ":path", ":authority", "host", "x-a", "X-A"] {
+            assert!(
+                permits(Permits::Header(header(name, value.clone()))).is_ok(),
+                "{name}"
+            );
+        }
+        let ids = vec![principal(Identifier::Any(true))];
+        assert!(
+            is(Identifier::AndIds(rbac::principal::Set {
+                ids: ids.clone()
+            }))
+            .is_ok()
+        );
+        assert!(is(Identifier::OrIds(rbac::principal::Set { ids })).is_ok());
+        assert!(
+            is(Identifier::NotId(Box::new(principal(Identifier::Any(
+                true
+            )))))
+            .is_ok()
+        );
+        assert!(is(Identifier::Header(header("x-a", value))).is_ok());
+        let path = url_path(MatchPattern::Exact("/".into()));
+        assert!(is(Identifier::UrlPath(path)).is_ok());
+        for principal_name in [None, Some(exact())] {
+            let authenticated = rbac::principal::Authenticated { principal_name };
+            assert!(is(Identifier::Authenticated(authenticated)).is_ok());
+        }
+    }
+
+    #[test]
+    fn every_permission_that_is_not_supported_is_named() {
+        let extension = TypedExtensionConfig::default();
+        let cases = [
+            (
+                Permits::DestinationIp(CidrRange::default()),
+                "Permission.destination_ip",
+            ),
+            (Permits::DestinationPort(80), "Permission.destination_port"),
+            (
+                Permits::DestinationPortRange(Default::default()),
+                "Permission.destination_port_range",
+            ),
+            (Permits::Metadata(Default::default()), "Permission.metadata"),
+            (
+                Permits::RequestedServerName(exact()),
+                "Permission.requested_server_name",
+            ),
+            (Permits::Matcher(extension.clone()), "Permission.matcher"),
+            (Permits::UriTemplate(extension), "Permission.uri_template"),
+            (
+                Permits::SourcedMetadata(Default::default()),
+                "Permission.sourced_metadata",
+            ),
+            (Permits::Any(false), "Permission.any"),
+            (
+                Permits::AndRules(Default::default()),
+                "Permission.Set.rules",
+            ),
+            (Permits::OrRules(Default::default()), "Permission.Set.rules"),
+            (Permits::NotRule(Box::default()), "Permission.rule"),
+            (Permits::UrlPath(Default::default()), "PathMatcher.rule"),
+        ];
+        for (rule, field) in cases {
+            let error = permits(rule).unwrap_err();
+            assert_eq!(
+                (error.rule.as_deref(), error.field),
+                (Some("authz/x.csv:7"), field)
+            );
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("rule \"authz/x.csv:7\": {field}: "))
+            );
+        }
+    }
+
+    #[test]
+    fn every_principal_that_is_not_supported_is_named() {
+        let cases = [
+            (
+                Identifier::SourceIp(CidrRange::default()),
+                "Principal.source_ip",
+            ),
+            (
+                Identifier::DirectRemoteIp(CidrRange::default()),
+                "Principal.direct_remote_ip",
+            ),
+            (
+                Identifier::RemoteIp(CidrRange::default()),
+                "Principal.remote_ip",
+            ),
+            (
+                Identifier::Metadata(Default::default()),
+                "Principal.metadata",
+            ),
+            (
+                Identifier::FilterState(Default::default()),
+                "Principal.filter_state",
+            ),
+            (
+                Identifier::SourcedMetadata(Default::default()),
+                "Principal.sourced_metadata",
+            ),
+            (
+                Identifier::Custom(TypedExtensionConfig::default()),
+                "Principal.custom",
+            ),
+            (Identifier::Any(false), "Principal.any"),
+            (Identifier::AndIds(Default::default()), "Principal.Set.ids"),
+            (Identifier::OrIds(Default::default()), "Principal.Set.ids"),
+            (Identifier::NotId(Box::default()), "Principal.identifier"),
+        ];
+        for (id, field) in cases {
+            assert_eq!(is(id).unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn every_header_test_that_is_not_supported_is_named() {
+        use HeaderMatchSpecifier as By;
+        let cases = [
+            (By::ExactMatch("x".into()), "HeaderMatcher.exact_match"),
+            (
+                By::SafeRegexMatch(Default::default()),
+                "HeaderMatcher.safe_regex_match",
+            ),
+            (
+                By::RangeMatch(Default::default()),
+                "HeaderMatcher.range_match",
+            ),
+            (By::PrefixMatch("x".into()), "HeaderMatcher.prefix_match"),
+            (By::SuffixMatch("x".into()), "HeaderMatcher.suffix_match"),
+            (
+                By::ContainsMatch("x".into()),
+                "HeaderMatcher.contains_match",
+            ),
+        ];
+        for (by, field) in cases {
+            assert_eq!(
+                permits(Permits::Header(header("x-a", by)))
+                    .unwrap_err()
+                    .field,
+                field
+            );
+        }
+        let present = header("x-a", By::PresentMatch(true));
+        let empty = HeaderMatcher {
+            treat_missing_header_as_empty: true,
+            ..present.clone()
+        };
+        let error = permits(Permits::Header(empty)).unwrap_err();
+        assert_eq!(error.field, "HeaderMatcher.treat_missing_header_as_empty");
+        let nothing = HeaderMatcher {
+            header_match_specifier: None,
+            ..present
+        };
+        let error = permits(Permits::Header(nothing)).unwrap_err();
+        assert_eq!(error.field, "HeaderMatcher.header_match_specifier");
+        for name in ["", ":scheme", ":status", "a b", "x\n"] {
+            let error = permits(Permits::Header(header(name, By::PresentMatch(true)))).unwrap_err();
+            assert_eq!(error.field, "HeaderMatcher.name");
+        }
+    }
+
+    #[test]
+    fn every_text_that_is_not_supported_is_named() {
+        let limited = matcher::RegexMatcher {
+            regex: "a".into(),
+            engine_type: Some(matcher::regex_matcher::EngineType::GoogleRe2(
+                matcher::regex_matcher::GoogleRe2 {
+                    max_program_size: Some(UInt32Value { value: 9 }),
+                },
+            )),
+        };
+        let cases = [
+            (
+                StringMatcher {
+                    ignore_case: true,
+                    ..exact()
+                },
+                "StringMatcher.ignore_case",
+            ),
+            (StringMatcher::default(), "StringMatcher.match_pattern"),
+            (
+                text(MatchPattern::Custom(Default::default())),
+                "StringMatcher.custom",
+            ),
+            (
+                text(MatchPattern::Prefix(String::new())),
+                "StringMatcher.prefix",
+            ),
+            (
+                text(MatchPattern::Suffix(String::new())),
+                "StringMatcher.suffix",
+            ),
+            (
+                text(MatchPattern::Contains(String::new())),
+                "StringMatcher.contains",
+            ),
+            (
+                text(MatchPattern::SafeRegex(limited)),
+                "RegexMatcher.GoogleRE2.max_program_size",
+            ),
+        ];
+        for (path, field) in cases {
+            assert_eq!(permits(on(path)).unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn an_expression_that_is_not_bounded_or_not_one_is_refused() {
+        let long = "a".repeat(MAX_REGEX_CHARACTERS + 1);
+        let deep = format!("{}a{}", "(".repeat(60), ")".repeat(60));
+        for pattern in [
+            "",
+            "a)|(b",
+            "(?=a)",
+            r"(a)\1",
+            "a{1000}{1000}{1000}",
+            "(?x)a #",
+            &long,
+            &deep,
+        ] {
+            let error = permits(on(text(regex(pattern)))).unwrap_err();
+            assert_eq!(error.field, "RegexMatcher.regex", "{pattern}");
+        }
+        assert!(permits(on(text(regex("(a|b){1,9}/[^/]+")))).is_ok());
+    }
+
+    #[test]
+    fn the_filter_itself_is_checked() {
+        let policy = policy(vec![permission(Permits::Any(true))], vec![]);
+        let named = [("authz/x.csv:7".to_owned(), policy.clone())];
+        let refused = |filter: &rbac::Rbac| rules(filter, Action::Allow).unwrap_err().field;
+        assert_eq!(refused(&filter(Action::Allow, named)), "Policy.principals");
+        assert_eq!(refused(&filter(Action::Deny, [])), "RBAC.action");
+        assert_eq!(refused(&filter(Action::Log, [])), "RBAC.action");
+        let audited = rbac::Rbac {
+            audit_logging_options: Some(Default::default()),
+            ..filter(Action::Allow, [])
+        };
+        assert_eq!(refused(&audited), "RBAC.audit_logging_options");
+        let cases = [
+            (
+                rbac::Policy {
+                    condition: Some(Default::default()),
+                    ..policy.clone()
+                },
+                "Policy.condition",
+            ),
+            (
+                rbac::Policy {
+                    checked_condition: Some(Default::default()),
+                    ..policy.clone()
+                },
+                "Policy.checked_condition",
+            ),
+            (
+                rbac::Policy {
+                    cel_config: Some(Default::default()),
+                    ..policy
+                },
+                "Policy.cel_config",
+            ),
+        ];
+        for (policy, field) in cases {
+            assert_eq!(
+                refused(&filter(Action::Allow, [("x".to_owned(), policy)])),
+                field
+            );
+        }
+    }
+
+    #[test]
+    fn rules_are_in_the_order_of_file_and_line() {
+        let any = policy(
+            vec![permission(Permits::Any(true))],
+            vec![principal(Identifier::Any(true))],
+        );
+        let unordered = ["b.csv:1", "a.csv:10", "a.csv:9", "named", "a.csv:x"];
+        let rules_of = unordered.map(|name| (name.to_owned(), any.clone()));
+        let compiled = rules(&filter(Action::Allow, rules_of), Action::Allow).unwrap();
+        let names: Vec<_> = compiled.iter().map(|rule| &*rule.name).collect();
+        assert_eq!(
+            names,
+            ["a.csv:9", "a.csv:10", "a.csv:x", "b.csv:1", "named"]
+        );
+    }
+}

@@ -11,6 +11,7 @@
 //! against a second evaluator that has no index.
 
 mod compile;
+pub mod decide;
 mod expression;
 mod index;
 mod path_pattern;
@@ -179,7 +180,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(
-            std::env::var("GARRISON_AUTHORIZE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+            std::env::var("GARRISON_AUTHORIZE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
         ))]
 
         #[test]

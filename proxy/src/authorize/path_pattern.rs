@@ -283,3 +283,85 @@ impl Builder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(regex: &str) -> (Box<[PathPattern]>, bool) {
+        let parsed = regex_syntax::ParserBuilder::new()
+            .utf8(false)
+            .build()
+            .parse(regex)
+            .unwrap();
+        PathPattern::of_regex(&parsed)
+    }
+
+    #[test]
+    fn what_a_policy_compiler_writes_needs_no_regular_expression() {
+        for (regex, fits, not) in [
+            ("/books/[^/]+", "/books/7", "/books/"),
+            ("/books/[^/]*", "/books/", "/books/7/x"),
+            (
+                "/books/[^/]+/reviews",
+                "/books/7/reviews",
+                "/books/7/reviews/",
+            ),
+            ("/books/.*", "/books/a/b", "/books"),
+            ("/bo.*", "/books", "/b"),
+            ("^/books$", "/books", "/books/"),
+            ("/a|/b/.*", "/b/x", "/a/x"),
+            (".*", "/", "\n"),
+            ("/[^/]+/x.*", "/a/xy", "/a/y"),
+        ] {
+            let (patterns, exact) = of(regex);
+            assert!(exact, "{regex}");
+            assert!(
+                patterns.iter().any(|pattern| pattern.matches(fits)),
+                "{regex} {fits}"
+            );
+            let canonical = not.bytes().all(is_canonical_byte);
+            assert!(
+                !canonical || !patterns.iter().any(|p| p.matches(not)),
+                "{regex} {not}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_cannot_say_is_left_to_the_regular_expression() {
+        for (regex, fits) in [
+            ("/a.", "/ab"),
+            ("/a.c", "/a/c"),
+            ("/v1\\.0|/v.+", "/v2"),
+            ("$/a", "/a"),
+            ("/a^", "/a"),
+            ("/(a|b)", "/b"),
+            ("(/a)*", "/a/a"),
+            ("(?i)/A", "/a"),
+            ("/a[^/]+", "/ab"),
+            ("[^/]+a", "ba"),
+            ("/.*/x", "/a/b/x"),
+            ("/[^/]+.*", "/a/b"),
+            ("/é", "/"),
+        ] {
+            let (patterns, exact) = of(regex);
+            assert!(!exact, "{regex}");
+            let whole = regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
+            let fits = !whole.is_match(fits) || patterns.iter().any(|p| p.matches(fits));
+            assert!(fits, "{regex}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_a_text_and_not_a_segment() {
+        let prefix = PathPattern::prefix("/books");
+        assert!(prefix.matches("/books") && prefix.matches("/bookshop/x"));
+        assert!(!prefix.matches("/book") && !prefix.matches("/a/books"));
+        assert_eq!(
+            PathPattern::exact("/a/b").as_exact().as_deref(),
+            Some("/a/b")
+        );
+        assert_eq!(prefix.as_exact(), None);
+    }
+}
