@@ -1,3 +1,51 @@
-//! The executable: parse the command line, run the proxy or one of its offline checks.
+//! The executable: parse the command line, run the proxy or one of its offline checks. Exit status 0 is success, 1 a
+//! check's "no", 2 a mistake in what was given.
 
-fn main() {}
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use garrison_proxy::http::canonicalize;
+use garrison_proxy::validate;
+
+/// The garrison sidecar: mutual TLS, authorization and routing from xDS.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a serialized `DiscoveryResponse` on stdin; write a JSON line for each resource that is refused.
+    Validate,
+    /// Answer JSON lines of request heads with their canonical form.
+    Canonicalize,
+}
+
+fn main() -> ExitCode {
+    let outcome: Result<ExitCode, Box<dyn Error>> = match CommandLine::parse().command {
+        Command::Validate => validate::run(io::stdin().lock(), io::stdout().lock())
+            .map(|all_good| ExitCode::from(u8::from(!all_good)))
+            .map_err(Into::into),
+        Command::Canonicalize => canonicalize::run(io::stdin().lock(), io::stdout().lock())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("garrison-proxy: {}", with_causes(&*error));
+        ExitCode::from(2)
+    })
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,18 +1,31 @@
 //! This proxy's own identity and whom it trusts: an SVID by CSR, renewed, and trust bundles by SDS.
 
 pub mod bundle;
+mod bundles;
+mod certificate_client;
+mod renewal;
 pub mod spiffe_id;
 pub mod svid;
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use thiserror::Error;
 use tokio::sync::watch;
 
-use bundle::Bundles;
+use bundle::{Bundles, Roots, RootsError};
+use bundles::BundleClient;
+use certificate_client::CertificateClient;
+use renewal::keep_renewed;
 use spiffe_id::TrustDomain;
 use svid::Svid;
+
+use crate::config::Ca;
+use crate::control_plane::{ControlPlane, ControlServer};
 
 /// Who we are and whom we trust, now: swapped whole by the control thread, read without a lock by every handshake.
 #[derive(Debug)]
@@ -67,5 +80,53 @@ impl Credentials {
 
     pub fn bundle_changes(&self) -> watch::Receiver<Arc<Bundles>> {
         self.bundle_changes.subscribe()
+    }
+}
+
+/// Keep our SVID renewed and our bundles current, for ever.
+pub async fn maintain(control: ControlPlane, ca: &Ca) -> Infallible {
+    let trust_domain = &control.credentials.trust_domain;
+    let server = |address| ControlServer::new(trust_domain, address, "ca", "https://ca.garrison");
+    let certificates = CertificateClient {
+        control: control.clone(),
+        server: server(ca.address),
+        roots: ca.roots.clone(),
+        token: ca.token.clone(),
+        lifetime: ca.svid_lifetime,
+    };
+    let bundles = BundleClient {
+        server: server(ca.bundle_address),
+        control: control.clone(),
+        roots: ca.roots.clone(),
+        versions: HashMap::new(),
+    };
+    tokio::select! {
+        never = keep_renewed(certificates) => never,
+        never = bundles.follow() => never,
+    }
+}
+
+/// Why the CA cannot be told from an impostor yet.
+#[derive(Debug, Error)]
+pub enum BootstrapError {
+    #[error("cannot read the file of roots {path}", path = .0.display())]
+    Unreadable(PathBuf, #[source] std::io::Error),
+    #[error("the file of roots {path} is unusable", path = .0.display())]
+    Unusable(PathBuf, #[source] RootsError),
+}
+
+impl Credentials {
+    /// What the control plane is verified by: our bundle, or before the first one arrived the file of roots, which is read
+    /// afresh each time.
+    fn control_bundles(&self, roots: &Path) -> Result<Arc<Bundles>, BootstrapError> {
+        let bundles = self.bundles();
+        if bundles.get(&self.trust_domain).is_some() {
+            return Ok(bundles);
+        }
+        let pem = std::fs::read(roots)
+            .map_err(|error| BootstrapError::Unreadable(roots.to_owned(), error))?;
+        let roots = Roots::from_pem(&pem)
+            .map_err(|error| BootstrapError::Unusable(roots.to_owned(), error))?;
+        Ok(Arc::new(Bundles::of(self.trust_domain.clone(), roots)))
     }
 }

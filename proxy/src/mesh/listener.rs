@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::authorize::Authorization;
 use crate::mesh::RouteTable;
@@ -12,6 +13,18 @@ pub struct Listener {
     pub name: Arc<str>,
     pub address: SocketAddr,
     pub role: Role,
+    pub timeouts: Timeouts,
+}
+
+/// How long a listener waits for its clients; `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A connection without a request is closed.
+    pub idle: Option<Duration>,
+    /// A request of which nothing moves in either direction is ended.
+    pub stream_idle: Option<Duration>,
+    /// From a request's head until its body is whole.
+    pub request: Option<Duration>,
 }
 
 /// Which end of a call this listener is.

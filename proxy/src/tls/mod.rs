@@ -129,6 +129,10 @@ impl MeshTls {
         self.credentials.svid().map(|svid| svid.id.uri())
     }
 
+    pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
     /// Take a connection from any workload of these trust domains.
     pub async fn accept(
         &self,
