@@ -19,7 +19,7 @@ from dulwich.client import get_transport_and_path
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.objects import Commit, ObjectID
 from dulwich.objectspec import parse_commit
-from dulwich.refs import Ref
+from dulwich.refs import Ref, check_ref_format
 from dulwich.repo import Repo
 
 from garrison.policies.commit_files import CommitFiles, read_files
@@ -34,6 +34,8 @@ def open_repository(location: str, branch: str = "main", cache: Path | None = No
 
     Raises `RepositoryError` if there is none; `RepositoryUnavailableError` if it is out of reach.
     """
+    if not _is_ref(branch):
+        raise RepositoryError(f"{branch!r} cannot be the name of a branch")
     scheme = urlsplit(location).scheme if "://" in location else ""
     if scheme in {"", "file"}:
         path = Path(unquote(urlsplit(location).path)) if scheme else Path(location)
@@ -161,11 +163,17 @@ def _ref(branch: str) -> Ref:
     return Ref(b"refs/heads/" + branch.encode())
 
 
+def _is_ref(name: str) -> bool:
+    return name.isascii() and check_ref_format(Ref(b"heads/" + name.encode()))
+
+
 def _commit(repo: Repo, revision: str, location: str) -> Commit:
     try:
-        return parse_commit(repo, revision)
-    except (KeyError, ValueError, AssertionError) as error:
+        if _is_ref(revision):
+            return parse_commit(repo, revision)
+    except (KeyError, ValueError) as error:
         raise RepositoryError(f"{location}: no commit {revision!r}") from error
+    raise RepositoryError(f"{location}: no commit {revision!r}")
 
 
 def _default_cache() -> Path:

@@ -22,7 +22,7 @@ from garrison.policies.resources.fields import (
 
 IDEMPOTENT = "garrison.dev/idempotent"
 
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class ParentRef(Shape):

@@ -1,0 +1,124 @@
+"""What is read of a git repository, and what a hostile one is refused for."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from garrison.policies.commit_files import MAX_FILE_BYTES, CommitFiles
+from garrison.policies.errors import RepositoryError, RepositoryUnavailableError
+from garrison.policies.repository import open_repository
+from tests.policies import git_trees
+from tests.policies.git_trees import LINK, SUBMODULE, Content
+
+
+def read(path: Path, files: dict[str, Content]) -> CommitFiles:
+    with git_trees.bare(path / "policy.git") as repo:
+        commit = git_trees.commit(repo, files)
+    return open_repository(str(path / "policy.git")).read(commit)
+
+
+def test_policy_files_are_read_from_the_commit(tmp_path: Path) -> None:
+    files = read(
+        tmp_path,
+        {
+            "mesh.yaml": "a: 1\n",
+            "authz": {"model.conf": "[x]", "a.csv": "p", "README.md": "words"},
+            "deep": {"er": {"b.yaml": "b: 1\r\n"}},
+            "LICENSE": "words",
+            ".github": {"CODEOWNERS": "words", "link": (LINK, b"/etc/passwd")},
+        },
+    )
+    assert files.diagnostics == ()
+    assert dict(files.texts) == {
+        "mesh.yaml": "a: 1\n",
+        "authz/model.conf": "[x]",
+        "authz/a.csv": "p",
+        "deep/er/b.yaml": "b: 1\r\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "place"),
+    [
+        ({"a.yaml": (LINK, b"/etc/passwd")}, "irregular", "a.yaml"),
+        ({"x": (SUBMODULE, b"1" * 40)}, "irregular", "x"),
+        ({"..": {"a.yaml": "a: 1"}}, "name", "'..'"),
+        ({"a b.yaml": "a: 1"}, "name", "'a b.yaml'"),
+        ({"x\u202elmay.yaml": "a: 1"}, "name", "'x\\u202elmay.yaml'"),
+        ({"a.yaml": "a: 1", "A.yaml": "a: 2"}, "case-collision", "a.yaml"),
+        ({"a.yml": "a: 1"}, "unexpected", "a.yml"),
+        ({"authz": {"a.cvs": "p"}}, "unexpected", "authz/a.cvs"),
+        ({"policies": {"a.csv": "p"}}, "unexpected", "policies/a.csv"),
+        ({"a.yaml": b"a: \xff"}, "encoding", "a.yaml:1"),
+        ({"a.yaml": "a: 1\n# x\rkind: Mesh\n"}, "hidden-character", "a.yaml:2"),
+        ({"a.yaml": "a: 1\nb: x\u202ey\n"}, "hidden-character", "a.yaml:2"),
+        ({"a.yaml": "#" * (MAX_FILE_BYTES + 1)}, "too-large", "a.yaml"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, files: dict[str, Content], code: str, place: str) -> None:
+    found = read(tmp_path, {**files, "mesh.yaml": "a: 1"})
+    assert [(each.code, str(each.place)) for each in found.diagnostics] == [
+        (f"repository/{code}", place)
+    ]
+
+
+def test_a_file_of_the_greatest_size_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path, {"a.yaml": "#" * MAX_FILE_BYTES}).diagnostics == ()
+
+
+def test_folders_have_a_greatest_depth(tmp_path: Path) -> None:
+    tree: Content = {"a.yaml": "a: 1"}
+    for _ in range(40):
+        tree = {"x": tree}
+    assert isinstance(tree, dict)
+    assert [each.code for each in read(tmp_path, tree).diagnostics] == ["repository/too-deep"]
+
+
+def test_all_findings_are_collected(tmp_path: Path) -> None:
+    files = dict.fromkeys(("a.yml", "b.yml", "c.yml"), "a")
+    assert len(read(tmp_path, dict(files)).diagnostics) == 3
+
+
+def test_the_newest_commit_of_the_branch_is_the_head(tmp_path: Path) -> None:
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        git_trees.commit(repo, {"a.yaml": "1"})
+        other = git_trees.commit(repo, {"a.yaml": "2"}, branch="next")
+        repository = open_repository(f"file://{tmp_path}/policy.git", "next")
+        assert repository.head() == other
+        newest = git_trees.commit(repo, {"a.yaml": "3"}, branch="next")
+    assert repository.head() == newest
+    assert repository.find(newest[:10]) == newest
+    assert dict(repository.read(newest).texts) == {"a.yaml": "3"}
+
+
+def test_where_there_is_no_repository(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="not a git repository"):
+        open_repository(str(tmp_path))
+    with pytest.raises(RepositoryError, match="no such directory"):
+        open_repository(str(tmp_path / "nowhere"))
+
+
+def test_where_there_is_no_commit_or_branch(tmp_path: Path) -> None:
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        repository = open_repository(str(tmp_path / "policy.git"))
+        with pytest.raises(RepositoryError, match="empty"):
+            repository.head()
+        git_trees.commit(repo, {}, branch="trunk")
+    with pytest.raises(RepositoryError, match=re.escape("no branch 'main'; there are: trunk")):
+        repository.head()
+    for revision in ("0" * 40, "nothing", "", "HEAD..x", "\ud800"):
+        with pytest.raises(RepositoryError, match="no commit"):
+            repository.find(revision)
+
+
+@pytest.mark.parametrize("url", ["http://localhost/x", "git://localhost/x", "ftp://localhost/x"])
+def test_urls_that_nobody_vouches_for_are_refused(url: str) -> None:
+    with pytest.raises(RepositoryError, match="is refused"):
+        open_repository(url)
+
+
+def test_a_url_that_cannot_be_reached_is_an_outage_and_hides_its_token(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryUnavailableError) as raised:
+        open_repository("https://user:t0ken@127.0.0.1:1/policy.git", cache=tmp_path)
+    assert "t0ken" not in str(raised.value)
