@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from garrison.deploy.parts import SidecarParts
 from garrison.identity.errors import GarrisonError
 
 MISTAKE = 2  # the exit status for anything that the user can put right
@@ -23,8 +24,8 @@ MOUNTED = {
     "ca": ("garrison.ca.cli:ca", "Run the certificate authority: init, serve, status."),
     "policy": ("garrison.policies.cli:policy", "Run the policy server."),
     "proxy": ("garrison.proxy.cli:proxy", "Run the sidecar beside a service."),
-    "check": ("garrison.policies.cli:check", "Validate a policy repository before it is pushed."),
-    "explain": ("garrison.policies.cli:explain", "Say what a request would meet, and why."),
+    "check": ("garrison.policies.ask_cli:check", "Validate a policy repository before a push."),
+    "explain": ("garrison.policies.ask_cli:explain", "Say what a request would meet, and why."),
     "status": ("garrison.policies.cli:status", "Say which proxies enforce which commit."),
     "demo": ("garrison.deploy.demo.cli:demo", "Show a whole mesh on this machine."),
 }
@@ -84,7 +85,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status; every error has been told on stderr by then."""
     try:
-        status = tree.main(list(arguments), prog_name="garrison", standalone_mode=False)
+        status = tree.main(
+            list(arguments), prog_name="garrison", standalone_mode=False, obj=SidecarParts()
+        )
     except click.ClickException as mistake:
         mistake.show()
         return MISTAKE

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from garrison.policies.parts import Parts
+
 if TYPE_CHECKING:
     from garrison.policies.status import MeshStatus
 
@@ -28,20 +30,24 @@ def policy() -> None:
 @click.option("--config", type=_FILE, help="The policy server's settings (TOML).")
 @click.option("--listen", help="IP:PORT for sidecars.  [default: 127.0.0.1:15010]")
 @click.option("--admin-listen", help="IP:PORT for operators.  [default: 127.0.0.1:15011]")
-def serve(config: Path | None, **given: str | None) -> None:
+@click.pass_obj
+def serve(parts: Parts, /, config: Path | None, **given: str | None) -> None:
     """Serve each commit of a repository to the sidecars, until SIGTERM."""
     from garrison.policies import policy_server  # noqa: PLC0415  # not for --help
-    from garrison.policies.compilation import compile_commit  # noqa: PLC0415
+    from garrison.policies.acceptance import Acceptance  # noqa: PLC0415
     from garrison.policies.policy_settings import settings_of  # noqa: PLC0415
+    from garrison.policies.preparation import prepare  # noqa: PLC0415
     from garrison.policies.repository import open_repository  # noqa: PLC0415
+    from garrison.policies.sidecar import Sidecar  # noqa: PLC0415
 
     if repository := given.get("repository"):
         given["repository"] = _absolute(repository)
     settings = settings_of(config, given, os.environ)
     source = open_repository(settings.repository, settings.branch)
     source.head()
+    acceptance = Acceptance(Sidecar(parts.find_executable()))
     server = policy_server.PolicyServer(
-        settings, source, lambda commit: compile_commit(source.read(commit))
+        settings, source, lambda commit: prepare(source, commit, acceptance)
     )
     asyncio.run(policy_server.serve(server))
 

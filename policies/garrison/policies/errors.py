@@ -50,3 +50,7 @@ class StatusUnavailableError(PoliciesError, UnavailableError):
 
 class BindingRejectedError(PoliciesError, RejectedError):
     """A node says of itself that it listens where nothing can listen."""
+
+
+class SidecarFailedError(PoliciesError, UnavailableError):
+    """`garrison-proxy` could not be asked: it is another version, was killed, or took too long."""

@@ -1,0 +1,102 @@
+"""Before a commit is published, the sidecar itself accepts what each identity would get of it.
+
+One view stands for all nodes of an identity: they differ in the addresses they listen on, and in
+nothing else. What was accepted once is not asked again, so a commit costs what it changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from spiffe import SpiffeId
+
+from garrison.identity.spiffe_id import workload
+from garrison.policies.binding import Address, Binding
+from garrison.policies.diagnostics import Diagnostics, Place
+from garrison.policies.encoded import MARKER
+from garrison.policies.errors import CommitRefusedError
+from garrison.policies.sidecar import Refusal, Sidecar
+from garrison.policies.snapshot import Snapshot
+from garrison.xds.resource import Resource, View
+
+BINDING = Binding(
+    inbound=Address("127.0.0.1", 15006),
+    application=Address("127.0.0.1", 8080),
+    outbound=Address("127.0.0.1", 15001),
+)
+AT_ONCE = 2  # processes
+MAX_REMEMBERED = 50_000  # accepted views; older ones are asked again
+
+
+@dataclass(slots=True)
+class Acceptance:
+    """Asks one executable, and remembers what it accepted."""
+
+    sidecar: Sidecar
+    _accepted: dict[bytes, None] = field(default_factory=dict)
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Have every identity's view accepted.
+
+        Raises `CommitRefusedError` with what is refused, or `SidecarFailedError` if it cannot say.
+        """
+        asked: dict[bytes, tuple[SpiffeId, bytes]] = {}
+        for identity in identities_of(snapshot):
+            view = snapshot.view_for(identity, BINDING, "garrison-proxy")
+            digest = _digest(view)
+            if digest not in self._accepted:
+                asked[digest] = (identity, _response(view))
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            found = list(
+                threads.map(self.sidecar.refusals, (response for _, response in asked.values()))
+            )
+        diagnostics = Diagnostics()
+        for (identity, _), refusals in zip(asked.values(), found, strict=True):
+            _report(identity, refusals, diagnostics)
+        if diagnostics:
+            raise CommitRefusedError(snapshot.commit, diagnostics.in_order(), diagnostics.total)
+        self._remember(asked)
+
+    def _remember(self, digests: Iterable[bytes]) -> None:
+        self._accepted.update(dict.fromkeys(digests))
+        while len(self._accepted) > MAX_REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
+
+
+def identities_of(snapshot: Snapshot) -> list[SpiffeId]:
+    """Return every identity for which a commit has something: it serves, or may call."""
+    callers = (name.split("/") for name in snapshot.scopes)
+    trust_domain = snapshot.mesh.trust_domain
+    calling = {workload(trust_domain, namespace, account) for namespace, account in callers}
+    return sorted(calling | snapshot.mesh.served.keys(), key=str)
+
+
+def _resources(view: View) -> list[Resource]:
+    return [resource for by_name in view.resources.values() for resource in by_name.values()]
+
+
+def _response(view: View) -> bytes:
+    return b"".join(resource.state_head + resource.body for resource in _resources(view))
+
+
+def _digest(view: View) -> bytes:
+    """Name what a view holds, whatever commit it is of: the marker alone differs between two."""
+    digest = hashlib.sha256()
+    for resource in _resources(view):
+        if resource.name != MARKER:
+            digest.update(f"{resource.name} {resource.version}\n".encode())
+    return digest.digest()
+
+
+def _report(identity: SpiffeId, refusals: Iterable[Refusal], diagnostics: Diagnostics) -> None:
+    for refusal in refusals:
+        kind = refusal.type_url.rpartition(".")[2]
+        diagnostics.add(
+            Place("(compiled)", 0, f"{kind} {refusal.name}"),
+            "compiled/refused",
+            f"the sidecar of {identity} would refuse it: {refusal.error}",
+            "change what its name points to; or garrison-proxy is of another release",
+        )

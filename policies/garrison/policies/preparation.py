@@ -1,0 +1,29 @@
+"""All that stands between a commit and its publication, in order: read, compile, be accepted."""
+
+from __future__ import annotations
+
+from garrison.identity.registration import RegistrationEntry
+from garrison.policies.acceptance import Acceptance
+from garrison.policies.compilation import compile_commit
+from garrison.policies.repository import Repository
+from garrison.policies.snapshot import Snapshot
+
+
+def prepare(repository: Repository, commit: str, acceptance: Acceptance) -> Snapshot:
+    """Make the snapshot of a commit that is fit to be served. Blocks; call it in a thread.
+
+    Raises `CommitRefusedError` if the commit is wrong, `RepositoryError` if it cannot be read, and
+    `SidecarFailedError` if the executable cannot be asked.
+    """
+    snapshot = compile_commit(repository.read(commit))
+    acceptance.check(snapshot)
+    return snapshot
+
+
+def registrations(repository: Repository, commit: str) -> tuple[RegistrationEntry, ...]:
+    """Return the registration entries of a commit: the CA's part of it.
+
+    A commit that is refused registers nobody, also where its entries alone would be right.
+    Raises `CommitRefusedError` and `RepositoryError`.
+    """
+    return compile_commit(repository.read(commit)).mesh.entries
