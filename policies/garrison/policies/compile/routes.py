@@ -50,6 +50,12 @@ def of_service(mesh: Mesh, name: Name) -> route_pb2.RouteConfiguration:
     )
 
 
+def in_precedence(rules: Iterable[RouteRule]) -> list[tuple[RouteMatch, RouteRule]]:
+    """Return every match with its rule, the one that decides first."""
+    candidates = [(match, rule) for rule in rules for match in rule.matches]
+    return sorted(candidates, key=lambda candidate: _precedence(candidate[0]))
+
+
 def service_listener(name: Name) -> str:
     """Name the listener of one service, and its routes."""
     return f"{OUTBOUND}/{name}"
@@ -96,9 +102,7 @@ def _routes(mesh: Mesh, name: Name) -> list[route_components_pb2.Route]:
     rules = mesh.rules.get(name)
     if rules is None:
         return [_default_route(name)]
-    candidates = [(match, rule) for rule in rules for match in rule.matches]
-    candidates.sort(key=lambda candidate: _precedence(candidate[0]))
-    return [_route(match, rule) for match, rule in candidates]
+    return [_route(match, rule) for match, rule in in_precedence(rules)]
 
 
 def _precedence(match: RouteMatch) -> tuple[int, ...]:
