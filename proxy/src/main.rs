@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use garrison_proxy::authorize::decide;
 use garrison_proxy::http::canonicalize;
 use garrison_proxy::validate;
 
@@ -21,6 +22,8 @@ struct CommandLine {
 enum Command {
     /// Check a serialized `DiscoveryResponse` on stdin; write a JSON line for each resource that is refused.
     Validate,
+    /// Answer JSON lines of rules and requests with the decisions of the request path.
+    Decide,
     /// Answer JSON lines of request heads with their canonical form.
     Canonicalize,
 }
@@ -29,6 +32,9 @@ fn main() -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match CommandLine::parse().command {
         Command::Validate => validate::run(io::stdin().lock(), io::stdout().lock())
             .map(|all_good| ExitCode::from(u8::from(!all_good)))
+            .map_err(Into::into),
+        Command::Decide => decide::run(io::stdin().lock(), io::stdout().lock())
+            .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
         Command::Canonicalize => canonicalize::run(io::stdin().lock(), io::stdout().lock())
             .map(|()| ExitCode::SUCCESS)
