@@ -16,6 +16,6 @@ class SidecarParts:
 
     def explain_code(self, code: str) -> str:
         """Return cause and remedy of a code; raise a `GarrisonError` if there is no such code."""
-        from garrison.proxy import codes  # noqa: PLC0415  # not for --help
+        from garrison.proxy.codes import explain  # noqa: PLC0415  # not for --help
 
-        return str(codes.explain(code))
+        return str(explain(code))

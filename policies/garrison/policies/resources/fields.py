@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     WithJsonSchema,
 )
@@ -63,6 +64,14 @@ def parse_duration(text: object) -> timedelta:
     return sum((int(count) * _UNITS[unit] for count, unit in _TERM.findall(text)), timedelta())
 
 
+def _write_duration(duration: timedelta) -> str:
+    """Write a duration as it is parsed, in the largest unit that is exact."""
+    for unit, length in _UNITS.items():
+        if duration % length == timedelta(0) and duration >= length:
+            return f"{duration // length}{unit}"
+    return "0s"
+
+
 def _is_positive(duration: timedelta) -> timedelta:
     if duration <= timedelta(0):
         raise ValueError("a duration above 0s is wanted")
@@ -91,6 +100,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[
     timedelta,
     PlainValidator(parse_duration),
+    PlainSerializer(_write_duration),
     WithJsonSchema({"type": "string", "pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}),
 ]
 PositiveDuration = Annotated[Duration, AfterValidator(_is_positive)]
