@@ -21,5 +21,5 @@ class Request:
     dst: str
     method: str
     path: str
-    headers: Mapping[str, str] = field(default=NO_HEADERS)
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     ip: str = "127.0.0.1"
