@@ -3,10 +3,15 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from envoy.config.rbac.v3.rbac_pb2 import RBAC
+from envoy.config.rbac.v3.rbac_pb2 import RBAC, Policy
 
-from garrison.authz.errors import Diagnostic
-from garrison.authz.schema import Request
+from garrison.authz.compilation import Compilation, CompiledLine, compile_sources
+from garrison.authz.disjunction import Disjunction
+from garrison.authz.errors import Diagnostic, Report, UnknownDestinationError
+from garrison.authz.explain import Explanation, explain
+from garrison.authz.rendering import Renderer, filter_rules
+from garrison.authz.schema import Kind, Request
+from garrison.authz.slices import Slices, Universe, admits_strangers
 from garrison.authz.sources import AuthorizationSources
 
 
@@ -18,42 +23,93 @@ class Rules:
     allow: RBAC
 
 
-@dataclass(frozen=True, slots=True)
-class NearMiss:
-    """A line that did not match: where it is, its text, and what of it the request lacks."""
-
-    rule: str
-    text: str
-    effect: str
-    differs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The decision, and the line that made it (`file:line` and its text), or the `nearest` ones."""
-
-    allowed: bool
-    rule: str | None
-    text: str | None
-    nearest: tuple[NearMiss, ...]
-
-
 class Compiled:
     """Rules of every destination; `findings` are lines that no destination or principal meets."""
 
-    findings: tuple[Diagnostic, ...]
+    def __init__(
+        self,
+        compilation: Compilation,
+        trust_domain: str,
+        destinations: Collection[str],
+        principals: Collection[str],
+    ) -> None:
+        """Index the lines by destination."""
+        self.compilation = compilation
+        self.trust_domain = trust_domain
+        self.destinations = tuple(sorted(destinations))
+        self.principals = Universe(principals, Kind.PRINCIPAL)
+        self._slices = Slices(Universe(destinations, Kind.DESTINATION))
+        self._renderer = Renderer(trust_domain)
+        self._policies: dict[tuple[int, Disjunction], list[tuple[str, Policy]]] = {}
+        report = Report()
+        for index, each in enumerate(compilation.lines):
+            reached = self._slices.add(index, each.disjunction)
+            self._look(each, report, reached=reached)
+        self.findings: tuple[Diagnostic, ...] = tuple(report.diagnostics)
 
     def rules(self, destination: str) -> Rules:
         """Render the rules of `namespace/service`; raises UnknownDestinationError."""
-        raise NotImplementedError
+        parts: dict[bool, list[tuple[str, Policy]]] = {True: [], False: []}
+        for index, line, disjunction in self._slice(destination):
+            parts[line.line.allows] += self._rendered(index, disjunction)
+        return Rules(filter_rules(RBAC.DENY, parts[False]), filter_rules(RBAC.ALLOW, parts[True]))
 
     def callers(self, destination: str) -> frozenset[str]:
         """Name the registered principals that some line lets call `destination`."""
-        raise NotImplementedError
+        found: set[str] = set()
+        for _, line, disjunction in self._slice(destination):
+            for conjunction in disjunction if line.line.allows else ():
+                found |= self.principals.satisfying(self.principals.split(conjunction)[0])
+        return frozenset(found)
 
     def explain(self, request: Request) -> Explanation:
         """Decide `request` and say which line decided, or which came nearest."""
-        raise NotImplementedError
+        self._known(request.dst)
+        return explain(self.compilation.lines, request)
+
+    def slice_lines(self, destination: str) -> list[tuple[CompiledLine, Disjunction]]:
+        """List the lines of a destination, and what is left of each there."""
+        return [(line, disjunction) for _, line, disjunction in self._slice(destination)]
+
+    def _slice(self, destination: str) -> list[tuple[int, CompiledLine, Disjunction]]:
+        self._known(destination)
+        lines = self.compilation.lines
+        return [
+            (index, lines[index], disjunction)
+            for index, disjunction in self._slices.of(destination)
+        ]
+
+    def _known(self, destination: str) -> None:
+        if destination not in self._slices.destinations.names:
+            raise UnknownDestinationError(f"no service is called {destination!r}")
+
+    def _rendered(self, index: int, disjunction: Disjunction) -> list[tuple[str, Policy]]:
+        found = self._policies.get((index, disjunction))
+        if found is None:
+            rule = self.compilation.lines[index].line.rule
+            found = self._policies[index, disjunction] = [
+                (f"{rule}#{number}" if number > 1 else rule, policy)
+                for number, policy in enumerate(self._renderer.policies(disjunction), start=1)
+            ]
+        return found
+
+    def _look(self, compiled: CompiledLine, report: Report, *, reached: bool) -> None:
+        line = compiled.line
+        if not reached:
+            report.refuse(
+                "line-without-destination",
+                line.place,
+                "the line speaks of no service of this mesh",
+                "name a service, namespace/service, that is defined",
+            )
+        conditions = [self.principals.split(each)[0] for each in compiled.disjunction]
+        if not any(self.principals.satisfying(own) or admits_strangers(own) for own in conditions):
+            report.refuse(
+                "line-without-principal",
+                line.place,
+                "the line speaks of no registered principal",
+                "register the principal, or correct its name",
+            )
 
 
 def compile_authorization(
@@ -66,4 +122,5 @@ def compile_authorization(
 
     Principals are written `namespace/account`. Raises AuthorizationRefusedError with every mistake.
     """
-    raise NotImplementedError
+    compilation = compile_sources(sources, trust_domain)
+    return Compiled(compilation, trust_domain, destinations, principals)

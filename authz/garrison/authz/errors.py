@@ -1,6 +1,6 @@
 """What authorization refuses: every mistake at once, each with its place and its remedy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from garrison.authz.sources import Place
 from garrison.identity.errors import RejectedError
@@ -50,3 +50,32 @@ class AuthorizationRefusedError(AuthzError):
 
 class UnknownDestinationError(AuthzError):
     """A destination that the compiled rules were not made for."""
+
+
+class RefusedError(AuthzError):
+    """One thing cannot be compiled; `Report.note` takes it where the next can go on."""
+
+    def __init__(self, code: str, place: Place, reason: str, remedy: str) -> None:
+        """Carry the diagnostic."""
+        self.diagnostic = Diagnostic(code, place, reason, remedy)
+        super().__init__(str(self.diagnostic))
+
+
+@dataclass(slots=True)
+class Report:
+    """The mistakes met so far; a set, because a mistake in the matcher is met by every line."""
+
+    diagnostics: dict[Diagnostic, None] = field(default_factory=dict)
+
+    def refuse(self, code: str, place: Place, reason: str, remedy: str) -> None:
+        """Note a mistake and go on."""
+        self.diagnostics[Diagnostic(code, place, reason, remedy)] = None
+
+    def note(self, refused: RefusedError) -> None:
+        """Note a mistake that stopped a smaller step."""
+        self.diagnostics[refused.diagnostic] = None
+
+    def settle(self) -> None:
+        """Raise AuthorizationRefusedError if anything was noted."""
+        if self.diagnostics:
+            raise AuthorizationRefusedError(tuple(self.diagnostics))

@@ -30,3 +30,21 @@ class Place:
     def __str__(self) -> str:
         """Spell it as compilers do."""
         return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of a source file, perhaps joined from several lines, that knows where it came from.
+
+    `pieces` are pairs of an offset in `value` and the place of the character there.
+    """
+
+    value: str
+    pieces: tuple[tuple[int, Place], ...]
+
+    def place(self, offset: int) -> Place:
+        """Find where the character at `offset` stands in the file."""
+        start, place = next(
+            piece for piece in reversed(self.pieces) if piece[0] <= offset or piece[0] == 0
+        )
+        return Place(place.file, place.line, place.column + offset - start)

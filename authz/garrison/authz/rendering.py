@@ -1,0 +1,184 @@
+"""Conjunctions as Envoy's RBAC policies: the one format that every proxy takes.
+
+A policy grants to any of its principals any of its permissions, so conjunctions that differ in one
+half only share a policy. What is asked of `src` and `ip` goes into principals, the rest into
+permissions. Paths are `url_path`, which has no query, never the header `:path`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from envoy.config.core.v3.address_pb2 import CidrRange
+from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Policy, Principal
+from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
+from envoy.type.matcher.v3.path_pb2 import PathMatcher
+from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
+
+from garrison.authz.disjunction import Conjunction, Disjunction
+from garrison.authz.predicates import Literal, Methods, Names, Network, Pattern, Predicate
+from garrison.authz.principals import is_principal, is_principal_prefix, spiffe_id
+from garrison.authz.schema import METHODS, OTHER_METHOD, UNAUTHENTICATED, Kind
+
+METHOD_HEADER = ":method"
+
+_IN_PRINCIPAL = frozenset((Kind.PRINCIPAL, Kind.ADDRESS))
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Renders for one trust domain; remembers halves of policies, which many lines share."""
+
+    trust_domain: str
+    _principals: dict[Conjunction, Principal] = field(default_factory=dict)
+    _permissions: dict[Conjunction, Permission] = field(default_factory=dict)
+
+    def policies(self, conjunctions: Disjunction) -> list[Policy]:
+        """Render the alternatives of one line."""
+        grouped: dict[Conjunction, list[Conjunction]] = {}
+        for conjunction in conjunctions:
+            who = tuple(each for each in conjunction if each.field.kind in _IN_PRINCIPAL)
+            what = tuple(each for each in conjunction if each.field.kind not in _IN_PRINCIPAL)
+            grouped.setdefault(what, []).append(who)
+        merged: dict[tuple[Conjunction, ...], list[Conjunction]] = {}
+        for what, whos in grouped.items():
+            merged.setdefault(tuple(whos), []).append(what)
+        return [
+            Policy(
+                permissions=[self._permission(what) for what in whats],
+                principals=[self._principal(who) for who in whos],
+            )
+            for whos, whats in merged.items()
+        ]
+
+    def _principal(self, literals: Conjunction) -> Principal:
+        found = self._principals.get(literals)
+        if found is None:
+            found = self._principals[literals] = self._all_ids(literals)
+        return found
+
+    def _permission(self, literals: Conjunction) -> Permission:
+        found = self._permissions.get(literals)
+        if found is None:
+            found = self._permissions[literals] = _all_rules(map(_rule, literals))
+        return found
+
+    def _all_ids(self, literals: Conjunction) -> Principal:
+        identifiers = [self._identifier(literal) for literal in literals]
+        if not identifiers:
+            return Principal(any=True)
+        if len(identifiers) == 1:
+            return identifiers[0]
+        return Principal(and_ids=Principal.Set(ids=identifiers))
+
+    def _identifier(self, literal: Literal) -> Principal:
+        identifier = self._asked(literal.predicate)
+        return Principal(not_id=identifier) if literal.negated else identifier
+
+    def _asked(self, predicate: Predicate) -> Principal:
+        match predicate:
+            case Network(cidr):
+                address, _, length = cidr.partition("/")
+                network = CidrRange(address_prefix=address)
+                network.prefix_len.value = int(length)
+                return Principal(direct_remote_ip=network)
+            case Names(exact, prefixes):
+                return self._one_of(exact, prefixes)
+            case Methods() | Pattern():
+                raise TypeError(predicate)  # check_expression refuses them for principals
+
+    def _one_of(self, exact: frozenset[str], prefixes: frozenset[str]) -> Principal:
+        identifiers = [
+            _authenticated(StringMatcher(exact=spiffe_id(name, self.trust_domain)))
+            for name in sorted(exact)
+            if is_principal(name)
+        ]
+        identifiers += [
+            _authenticated(StringMatcher(prefix=spiffe_id(prefix, self.trust_domain)))
+            for prefix in sorted(prefixes)
+            if is_principal_prefix(prefix)
+        ]
+        if UNAUTHENTICATED in exact:
+            identifiers.append(Principal(not_id=_authenticated(StringMatcher(prefix="spiffe://"))))
+        if not identifiers:
+            return Principal(not_id=Principal(any=True))
+        if len(identifiers) == 1:
+            return identifiers[0]
+        return Principal(or_ids=Principal.Set(ids=identifiers))
+
+
+def filter_rules(action: "RBAC.Action", policies: Iterable[tuple[str, Policy]]) -> RBAC:
+    """Gather the policies of one filter under their names."""
+    rules = RBAC(action=action)
+    for name, policy in policies:
+        rules.policies[name].CopyFrom(policy)
+    return rules
+
+
+def _authenticated(name: StringMatcher) -> Principal:
+    return Principal(authenticated=Principal.Authenticated(principal_name=name))
+
+
+def _all_rules(rules: Iterable[Permission]) -> Permission:
+    every = list(rules)
+    if not every:
+        return Permission(any=True)
+    return every[0] if len(every) == 1 else Permission(and_rules=Permission.Set(rules=every))
+
+
+def _any_rule(rules: list[Permission]) -> Permission:
+    if not rules:
+        return Permission(not_rule=Permission(any=True))
+    return rules[0] if len(rules) == 1 else Permission(or_rules=Permission.Set(rules=rules))
+
+
+def _rule(literal: Literal) -> Permission:
+    match literal.field.kind, literal.predicate:
+        case Kind.METHOD, Methods(members):
+            return _methods(members)
+        case Kind.PATH, predicate:
+            rule = _any_rule(
+                [Permission(url_path=PathMatcher(path=each)) for each in _strings(predicate)]
+            )
+        case Kind.HEADER, predicate:
+            rule = _header(literal.field.header, predicate)
+        case _:
+            raise TypeError(literal)  # a destination's rules do not ask who it is
+    return Permission(not_rule=rule) if literal.negated else rule
+
+
+def _methods(members: frozenset[str]) -> Permission:
+    """Ask for known methods by name, and for the unknown by asking for none of the others."""
+    if OTHER_METHOD in members:
+        return Permission(not_rule=_methods(METHODS - members))
+    return _any_rule(
+        [
+            Permission(
+                header=HeaderMatcher(name=METHOD_HEADER, string_match=StringMatcher(exact=name))
+            )
+            for name in sorted(members)
+        ]
+    )
+
+
+def _header(name: str, predicate: Predicate) -> Permission:
+    """Ask for a header; one that is absent is the empty string."""
+    rules = [
+        Permission(header=HeaderMatcher(name=name, string_match=each))
+        for each in _strings(predicate)
+    ]
+    if predicate.holds(""):
+        present = Permission(header=HeaderMatcher(name=name, present_match=True))
+        rules.append(Permission(not_rule=present))
+    return _any_rule(rules)
+
+
+def _strings(predicate: Predicate) -> list[StringMatcher]:
+    match predicate:
+        case Names(exact, prefixes):
+            matchers = [StringMatcher(exact=text) for text in sorted(exact)]
+            return matchers + [StringMatcher(prefix=text) for text in sorted(prefixes)]
+        case Pattern(regex, _, _):
+            return [StringMatcher(safe_regex=RegexMatcher(regex=regex))]
+        case Methods() | Network():
+            raise TypeError(predicate)  # these are no tests of text
