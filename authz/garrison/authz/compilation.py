@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from garrison.authz.check import Use, check_expression, leaves, uses
+from garrison.authz.check import check_expression, leaves, uses
 from garrison.authz.disjunction import FALSE, Disjunction
 from garrison.authz.errors import RefusedError, Report
-from garrison.authz.hazards import Hazards
+from garrison.authz.hazards import Hazards, UseGroup
 from garrison.authz.matcher import Names, parse_matcher
 from garrison.authz.model import Model, parse_model
 from garrison.authz.partial import Bound, PartialEvaluator
@@ -87,7 +87,8 @@ def compile_sources(sources: AuthorizationSources, trust_domain: str) -> Compila
     files = sources.policies
     if METHOD in asked.get(SHIPPED_RELATION, ()) and model.roles[SHIPPED_RELATION] == _PAIR:
         files = (METHOD_GROUPS, *files)
-        policy = parse_policy(model, files, report)
+        shipped = parse_policy(model, (METHOD_GROUPS,), report)
+        policy = Policy(policy.lines, (*shipped.roles, *policy.roles))
     roles = _roles(model, policy)
     hazards = Hazards(roles, trust_domain, report)
     for link in policy.roles:
@@ -150,12 +151,15 @@ def _lines(
     matcher: _Matcher, policy: Policy, rules: _Rules, hazards: Hazards, model: Model
 ) -> tuple[CompiledLine, ...]:
     evaluator = PartialEvaluator(hazards.roles)
-    shared = tuple(uses(matcher.expression))
+    shared = UseGroup.of(uses(matcher.expression))
     compiled: list[CompiledLine] = []
     for line in policy.lines:
         inlined = rules.get(line.place, {})
-        own: tuple[Use, ...] = tuple(use for rule in inlined.values() for use in uses(rule))
-        hazards.check_line(line, (*shared, *own), model.effect)
+        groups = shared
+        if inlined:
+            every = [matcher.expression, *inlined.values()]
+            groups = UseGroup.of(use for each in every for use in uses(each))
+        hazards.check_line(line, groups, model.effect)
         try:
             bound = Bound(line.columns, inlined, line.place)
             disjunction = evaluator.evaluate(matcher.expression, bound)

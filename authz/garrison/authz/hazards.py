@@ -4,7 +4,6 @@ Each is an error with a code and a remedy. A column is judged by what the matche
 `shopfront` is fine where `g(r.src, p.src)` asks for a role, and a mistake where only a name is.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,8 +23,40 @@ from garrison.authz.schema import (
     is_canonical,
     is_path_text,
 )
-from garrison.authz.sources import Text
+from garrison.authz.sources import Place, Text
 from garrison.authz.syntax import Constant, PolicyValue
+
+
+@dataclass(frozen=True, slots=True)
+class UseGroup:
+    """A column or a constant, with all the functions by which it is held against one field."""
+
+    field: Field
+    value: PolicyValue | Constant
+    functions: frozenset[str]
+
+    @classmethod
+    def of(cls, uses: Iterable[Use]) -> "tuple[UseGroup, ...]":
+        """Group what an expression uses."""
+        grouped: dict[tuple[Field, str, bool], tuple[PolicyValue | Constant, set[str]]] = {}
+        for use in uses:
+            name = use.value.text if isinstance(use.value, Constant) else use.value.name
+            key = (use.field, name, isinstance(use.value, Constant))
+            grouped.setdefault(key, (use.value, set()))[1].add(use.function)
+        return tuple(
+            cls(of, value, frozenset(functions))
+            for (of, _, _), (value, functions) in grouped.items()
+        )
+
+    def text(self, columns: Mapping[str, Text]) -> str:
+        """Read the value in a line."""
+        value = self.value
+        return value.text if isinstance(value, Constant) else columns[value.name].value
+
+    def place(self, columns: Mapping[str, Text]) -> Place:
+        """Find the value in a line, or in the matcher."""
+        value = self.value
+        return value.place if isinstance(value, Constant) else columns[value.name].place(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +68,7 @@ class Hazards:
     report: Report
     _passed: set[tuple[Field, str, frozenset[str]]] = field(default_factory=set)
 
-    def check_line(self, line: PolicyLine, uses: Iterable[Use], effect: Effect) -> None:
+    def check_line(self, line: PolicyLine, groups: Iterable[UseGroup], effect: Effect) -> None:
         """Look at each column of a line."""
         if not line.allows and effect is Effect.ALLOW_OVERRIDE:
             self.report.refuse(
@@ -46,24 +77,19 @@ class Hazards:
                 "the model's effect ignores lines that deny",
                 f"write `e = {Effect.ALLOW_AND_DENY.value}` in the model",
             )
-        self.check_uses(uses, line.columns)
-
-    def check_uses(self, uses: Iterable[Use], columns: Mapping[str, Text]) -> None:
-        """Look at each value together with everything that it is held against."""
-        grouped: dict[tuple[Field, Known], set[str]] = defaultdict(set)
-        for use in uses:
-            grouped[use.field, _known(use.value, columns)].add(use.function)
-        for (of, known), functions in grouped.items():
-            key = (of, known.text, frozenset(functions))
+        for group in groups:
+            text = group.text(line.columns)
+            key = (group.field, text, group.functions)
             if key in self._passed:
                 continue
             try:
-                self._check(of, known, functions)
+                known = Known(text, group.place(line.columns))
+                self._check(group.field, known, group.functions)
                 self._passed.add(key)
             except RefusedError as refused:
                 self.report.note(refused)
 
-    def _check(self, of: Field, known: Known, functions: set[str]) -> None:
+    def _check(self, of: Field, known: Known, functions: frozenset[str]) -> None:
         match of.kind:
             case Kind.PRINCIPAL:
                 self._check_principal(known, functions)
@@ -75,7 +101,7 @@ class Hazards:
             case Kind.DESTINATION | Kind.HEADER | Kind.HEADERS | Kind.ADDRESS:
                 pass
 
-    def _check_principal(self, known: Known, functions: set[str]) -> None:
+    def _check_principal(self, known: Known, functions: frozenset[str]) -> None:
         text = known.text
         if text == "*":
             raise RefusedError(
@@ -91,7 +117,7 @@ class Hazards:
         elif text != UNAUTHENTICATED:
             self._check_role(known, functions)
 
-    def _check_prefix(self, known: Known, functions: set[str]) -> None:
+    def _check_prefix(self, known: Known, functions: frozenset[str]) -> None:
         prefix, _, rest = known.text.partition("*")
         if rest or not is_principal_prefix(prefix) or "keyMatch" not in functions:
             raise RefusedError(
@@ -121,7 +147,7 @@ class Hazards:
                 f"write {known.text.partition('//')[2]}",
             )
 
-    def _check_role(self, known: Known, functions: set[str]) -> None:
+    def _check_role(self, known: Known, functions: frozenset[str]) -> None:
         relations = [self.roles[name] for name in functions if name in self.roles]
         if not any(_has_members(roles, known.text) for roles in relations):
             raise RefusedError(
@@ -131,7 +157,7 @@ class Hazards:
                 f"link a principal to it: g, namespace/account, {known.text or 'role'}",
             )
 
-    def _check_method(self, known: Known, functions: set[str]) -> None:
+    def _check_method(self, known: Known, functions: frozenset[str]) -> None:
         text = known.text
         for function in functions:
             if function in self.roles:
@@ -194,7 +220,7 @@ class Hazards:
                 "a pattern cannot have a role within a domain",
                 "link each principal",
             )
-        self._check_principal(member, {link.relation, "keyMatch"})
+        self._check_principal(member, frozenset((link.relation, "keyMatch")))
 
     def _check_method_link(self, link: RoleLine, member: Known, group: Known) -> None:
         if group.text in METHODS or not is_role(group.text):
@@ -213,13 +239,7 @@ class Hazards:
                     "make a group of your own that contains it",
                 )
             return
-        self._check_method(member, {link.relation})
-
-
-def _known(value: PolicyValue | Constant, columns: Mapping[str, Text]) -> Known:
-    if isinstance(value, Constant):
-        return Known(value.text, value.place)
-    return Known(columns[value.name].value, columns[value.name].place(0))
+        self._check_method(member, frozenset((link.relation,)))
 
 
 def _has_members(roles: Roles, role: str) -> bool:
@@ -238,7 +258,7 @@ def _names_method(predicate: Predicate) -> bool:
     return any(map(predicate.holds, METHODS))
 
 
-def _check_path(known: Known, functions: set[str]) -> None:
+def _check_path(known: Known, functions: frozenset[str]) -> None:
     predicates = [compile_predicate(function, known.text, known.place) for function in functions]
     if "regexMatch" not in functions and not any(map(_is_reachable, predicates)):
         raise RefusedError(

@@ -99,11 +99,15 @@ class PartialEvaluator:
                 return self._leaf(expression, line)
 
     def _leaf(self, leaf: Leaf, line: Bound) -> Disjunction:
-        operands = tuple(_resolve(value, line.columns) for value in _values(leaf))
-        texts = (each.text if isinstance(each, Known) else each for each in operands)
-        key = (id(leaf), *texts)
+        values = _values(leaf)
+        columns = line.columns
+        key = (
+            id(leaf),
+            *[columns[each.name].value for each in values if isinstance(each, PolicyValue)],
+        )
         found = self._leaves.get(key)
         if found is None:
+            operands = tuple(_resolve(value, columns) for value in values)
             found = self._leaves[key] = (leaf, self._meaning(leaf, operands))
         return found[1]
 

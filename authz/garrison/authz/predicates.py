@@ -6,6 +6,7 @@ answer here is the reference; what Envoy and garrison-proxy are sent asks the sa
 
 import re
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import TypeAlias
@@ -97,11 +98,20 @@ _SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A predicate of a field, or its negation."""
+    """A predicate of a field, or its negation; hashed once, for it is a key everywhere."""
 
     field: Field
     predicate: Predicate
     negated: bool = False
+    _hash: int = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Remember the hash."""
+        object.__setattr__(self, "_hash", hash((self.field, self.predicate, self.negated)))
+
+    def __hash__(self) -> int:
+        """Return what was remembered."""
+        return self._hash
 
     def holds(self, request: Request) -> bool:
         """Answer for a request."""

@@ -7,6 +7,7 @@ permissions. Paths are `url_path`, which has no query, never the header `:path`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 from envoy.config.core.v3.address_pb2 import CidrRange
 from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Policy, Principal
@@ -147,6 +148,7 @@ def _rule(literal: Literal) -> Permission:
     return Permission(not_rule=rule) if literal.negated else rule
 
 
+@cache
 def _methods(members: frozenset[str]) -> Permission:
     """Ask for known methods by name, and for the unknown by asking for none of the others."""
     if OTHER_METHOD in members:

@@ -44,6 +44,9 @@ class Kind(Enum):
     HEADER = "a header"
     ADDRESS = "an IP address"
 
+    # Members are single, so identity will do; Enum's own hash is a call into Python.
+    __hash__ = object.__hash__
+
 
 FIELDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {

@@ -85,7 +85,7 @@ class Slices:
         """List the lines of a destination in the order of the policy."""
         here = self._somewhere.get(destination, {})
         return [
-            (line, tuple(dict.fromkeys([*here.get(line, ()), *self._everywhere.get(line, ())])))
+            (line, (*here.get(line, ()), *self._everywhere.get(line, ())))
             for line in sorted(here.keys() | self._everywhere.keys())
         ]
 

@@ -44,7 +44,8 @@ class Text:
 
     def place(self, offset: int) -> Place:
         """Find where the character at `offset` stands in the file."""
-        start, place = next(
-            piece for piece in reversed(self.pieces) if piece[0] <= offset or piece[0] == 0
-        )
+        start, place = self.pieces[0]
+        for piece in self.pieces[1:]:
+            if piece[0] <= offset:
+                start, place = piece
         return Place(place.file, place.line, place.column + offset - start)
