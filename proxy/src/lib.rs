@@ -1,5 +1,6 @@
 //! The garrison sidecar. See `ARCHITECTURE.md` at the repository's root for the walk of a request.
 
+pub mod admin;
 pub mod authorize;
 mod backoff;
 pub mod codes;

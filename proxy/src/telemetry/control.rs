@@ -38,6 +38,8 @@ pub struct Control {
     applied_at: AtomicU64,
     commit: Mutex<Option<Arc<str>>>,
     connected: [AtomicBool; Server::ALL.len()],
+    listening: AtomicBool,
+    draining: AtomicBool,
 }
 
 impl Control {
@@ -66,6 +68,24 @@ impl Control {
 
     pub fn applied_at(&self) -> Option<u64> {
         Some(self.applied_at.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    /// Every listener of the configuration in force accepts connections.
+    pub fn set_listening(&self, listening: bool) {
+        self.listening.store(listening, Ordering::Relaxed);
+    }
+
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    /// The proxy is about to end; there is no way back.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     pub fn set_connected(&self, server: Server, connected: bool) {

@@ -3,8 +3,9 @@
 //! Each worker thread has counters of its own, so that an addition never waits for another core's cache line; a
 //! scrape sums over the workers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::codes::{Hop, Reason};
@@ -164,6 +165,44 @@ impl Upstream {
             ejections: Counter::default(),
             ejected: Gauge::default(),
         }
+    }
+}
+
+/// One endpoint of a cluster, as one worker judges it: for the dump of the configuration.
+#[derive(Debug)]
+pub struct SeenEndpoint {
+    pub cluster: Arc<str>,
+    pub address: SocketAddr,
+    ejected: AtomicBool,
+    latency_us: AtomicU64,
+}
+
+impl SeenEndpoint {
+    pub fn new(cluster: Arc<str>, address: SocketAddr) -> Self {
+        Self {
+            cluster,
+            address,
+            ejected: AtomicBool::new(false),
+            latency_us: AtomicU64::new(0),
+        }
+    }
+
+    pub fn set_ejected(&self, ejected: bool) {
+        self.ejected.store(ejected, Ordering::Relaxed);
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// The balancer's estimate; 0 before the first answer.
+    pub fn set_latency(&self, latency: Duration) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.store(us, Ordering::Relaxed);
+    }
+
+    pub fn latency_us(&self) -> u64 {
+        self.latency_us.load(Ordering::Relaxed)
     }
 }
 

@@ -9,21 +9,29 @@ pub mod control;
 pub mod counters;
 mod metrics;
 pub mod request_id;
+pub mod timestamp;
 pub mod trace;
 mod worker;
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use access_log::{LogTarget, Record};
 pub use control::{Control, Server};
-pub use counters::{Counter, Downstream, Edge, Gauge, Handshake, Handshakes, Upstream};
+pub use counters::{
+    Counter, Downstream, Edge, Gauge, Handshake, Handshakes, SeenEndpoint, Upstream,
+};
 pub use request_id::RequestId;
 pub use trace::Trace;
 pub use worker::Worker;
 
 use crate::codes::Hop;
 use access_log::LogWriter;
+
+/// By cluster and address: one for each worker.
+pub type Seen = HashMap<(Arc<str>, SocketAddr), Vec<Arc<SeenEndpoint>>>;
 
 /// Everything that a scrape reads. One for the process.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ pub struct Telemetry {
     upstreams: Mutex<Vec<Arc<Upstream>>>,
     downstreams: Mutex<Vec<(Hop, Arc<Downstream>)>>,
     handshakes: Mutex<Vec<Arc<Handshakes>>>,
+    /// Gone with the balancer that holds them.
+    endpoints: Mutex<Vec<Weak<SeenEndpoint>>>,
 }
 
 impl Telemetry {
@@ -47,6 +57,7 @@ impl Telemetry {
             upstreams: Mutex::default(),
             downstreams: Mutex::default(),
             handshakes: Mutex::default(),
+            endpoints: Mutex::default(),
         }))
     }
 
@@ -58,6 +69,16 @@ impl Telemetry {
     /// The metrics in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         metrics::render(self)
+    }
+
+    /// The endpoints as each worker judges them.
+    pub fn seen_endpoints(&self) -> Seen {
+        let mut seen = Seen::new();
+        for endpoint in locked(&self.endpoints).iter().filter_map(Weak::upgrade) {
+            let key = (Arc::clone(&endpoint.cluster), endpoint.address);
+            seen.entry(key).or_default().push(endpoint);
+        }
+        seen
     }
 
     /// Write out what is queued, for at most a second: the last thing before the process ends.

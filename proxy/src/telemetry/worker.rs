@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::access_log::LogQueue;
-use super::{Downstream, Edge, Handshake, Handshakes, Record, Telemetry, Upstream, locked};
+use super::{
+    Downstream, Edge, Handshake, Handshakes, Record, SeenEndpoint, Telemetry, Upstream, locked,
+};
 use crate::codes::Hop;
 
 /// One worker counts so many edges and clusters apart; what comes after counts as `other`.
@@ -87,6 +90,17 @@ impl Worker {
             made
         });
         Arc::clone(made)
+    }
+
+    /// A place where the balancer says how it judges an endpoint; forgotten when it is dropped.
+    pub fn endpoint(&self, cluster: &Arc<str>, address: SocketAddr) -> Arc<SeenEndpoint> {
+        let seen = Arc::new(SeenEndpoint::new(Arc::clone(cluster), address));
+        let mut endpoints = locked(&self.0.telemetry.endpoints);
+        if endpoints.len() == endpoints.capacity() {
+            endpoints.retain(|one| one.strong_count() > 0);
+        }
+        endpoints.push(Arc::downgrade(&seen));
+        seen
     }
 
     /// The counters of connections that come in at this end.
