@@ -25,7 +25,7 @@ const MAX_LINE_BYTES: u64 = 64 << 20;
 pub enum DecideError {
     #[error("cannot read or write")]
     Io(#[from] io::Error),
-    #[error("line {line}: {source}")]
+    #[error("line {line}")]
     Line { line: usize, source: LineError },
 }
 
@@ -33,7 +33,7 @@ pub enum DecideError {
 pub enum LineError {
     #[error("over {MAX_LINE_BYTES} bytes")]
     TooLong,
-    #[error("expected rules or a request: {0}")]
+    #[error("expected rules or a request")]
     Json(#[from] serde_json::Error),
     #[error("a request before any rules")]
     NoRules,
@@ -216,6 +216,12 @@ mod tests {
         Ok(String::from_utf8(output).unwrap())
     }
 
+    fn fault(lines: &[String]) -> String {
+        use std::error::Error;
+        let error = answers(lines).unwrap_err();
+        format!("{error}: {}", error.source().unwrap())
+    }
+
     #[test]
     fn each_request_is_answered_by_the_rules_before_it() {
         let expected = concat!(
@@ -234,7 +240,6 @@ mod tests {
 
     #[test]
     fn unusable_lines_are_told_by_their_number() {
-        let fault = |lines: &[String]| answers(lines).unwrap_err().to_string();
         assert_eq!(fault(&[ask("/")]), "line 1: a request before any rules");
         assert!(fault(&[rules(), "{}".into()]).starts_with("line 2: expected rules or a request"));
         let junk = json!({"deny": "!", "allow": ""}).to_string();
@@ -259,7 +264,7 @@ mod tests {
         .encode_to_vec();
         bytes.extend([15 << 3, 1]);
         let line = json!({"deny": BASE64_STANDARD.encode(bytes), "allow": ""}).to_string();
-        let fault = answers(&[line]).unwrap_err().to_string();
+        let fault = fault(&[line]);
         assert!(fault.starts_with("line 1: deny: has a field"), "{fault}");
     }
 }
