@@ -105,6 +105,16 @@ impl Authorization {
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Is there no rule at all, so that nothing can ever be allowed?
+    pub fn is_empty(&self) -> bool {
+        self.rules
+            .deny
+            .names()
+            .chain(self.rules.allow.names())
+            .next()
+            .is_none()
+    }
+
     /// The rules' names, deny and allow, in the order in which they are reported.
     pub fn rule_names(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         (

@@ -1,10 +1,17 @@
 //! HTTP semantics shared by both ends: the canonical request, header hygiene, bodies, codecs.
 
+pub mod body;
 pub mod canonical;
 pub mod canonicalize;
 pub mod framing;
+pub mod h1;
+pub mod h2;
 pub mod headers;
+pub mod replay;
+pub mod service;
+pub mod stream;
 pub mod target;
+pub mod upstream;
 
 use http::{HeaderMap, Method, Version};
 

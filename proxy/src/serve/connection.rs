@@ -1,0 +1,104 @@
+//! One connection that came in, from its first byte to its end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::listening::Stop;
+use crate::codes::Hop;
+use crate::http::h1::{Io, Spoken, detect, serve as serve_http1};
+use crate::http::h2::serve as serve_http2;
+use crate::http::service::Closing;
+use crate::http::stream::Stream;
+use crate::inbound::Inbound;
+use crate::mesh::listener::Role;
+use crate::outbound::Outbound;
+use crate::telemetry::Handshake;
+use crate::tls::{Alpn, Secured};
+use crate::worker::Worker;
+
+/// After its peer's SVID has expired a connection takes nothing new, and so long what is under way (ATTACKS E20).
+const EXPIRY_GRACE: Duration = Duration::from_secs(10);
+
+/// From the application: plaintext, HTTP/1.1, or HTTP/2 with prior knowledge, as gRPC clients speak it.
+pub async fn outbound(
+    worker: Rc<Worker>,
+    listener: Arc<str>,
+    stream: TcpStream,
+    stop: watch::Receiver<Stop>,
+) {
+    let service = Outbound::new(worker, listener);
+    let closing = Closing::when(stopped(stop));
+    match detect(Stream::plain(stream)).await {
+        Some(Spoken::Http1(io)) => serve_http1(io, &service, closing).await,
+        Some(Spoken::Http2(stream)) => serve_http2(stream, &service, closing).await,
+        None => {}
+    }
+}
+
+/// From the mesh: mutual TLS or nothing.
+pub async fn inbound(
+    worker: Rc<Worker>,
+    listener: Arc<str>,
+    stream: TcpStream,
+    stop: watch::Receiver<Stop>,
+) {
+    let Some(secured) = secure(&worker, &listener, stream).await else {
+        return;
+    };
+    let Secured { stream, peer } = secured;
+    let life = peer
+        .not_after
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
+    let service = Inbound::new(worker, listener, peer.id);
+    let closing = Closing::when(async move {
+        tokio::select! { () = stopped(stop) => {}, () = sleep(life) => {} }
+    });
+    let stream = Stream::tls(stream);
+    let serving = async {
+        match peer.alpn {
+            Alpn::H2 => serve_http2(stream, &service, closing).await,
+            Alpn::Http1 => serve_http1(Io::new(stream), &service, closing).await,
+        }
+    };
+    // Dropped at that time, whatever is under way: nobody is who they were.
+    let _ = timeout(life.saturating_add(EXPIRY_GRACE), serving).await;
+}
+
+async fn secure(
+    worker: &Worker,
+    listener: &str,
+    stream: TcpStream,
+) -> Option<Secured<tokio_rustls::server::TlsStream<TcpStream>>> {
+    let view = worker.view()?;
+    let Role::Inbound(door) = &view.listener(listener)?.role else {
+        return None;
+    };
+    match worker.tls().accept(stream, &door.trust_domains).await {
+        Ok(secured) => {
+            worker.telemetry().handshake(
+                Hop::Inbound,
+                Handshake::Completed(secured.peer.key_exchange),
+            );
+            Some(secured)
+        }
+        Err(error) => {
+            worker
+                .telemetry()
+                .handshake(Hop::Inbound, Handshake::Refused(error.label()));
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::info!(%listener, %error, cause, "handshake refused");
+            None
+        }
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<Stop>) {
+    // An error means that the listener is gone: also a reason to close.
+    let _ = stop.wait_for(|stop| stop.deadline.is_some()).await;
+}
