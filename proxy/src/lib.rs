@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod authorize;
+mod backoff;
 pub mod balance;
 pub mod codes;
 pub mod config;
