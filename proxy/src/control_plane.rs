@@ -112,6 +112,8 @@ impl ControlServer {
             .await
             .map_err(|_| LinkError::Timeout(self.address))?
             .map_err(|error| LinkError::Http2(self.address, error))?;
+        // Without a sender hyper calls the connection done, though streams are open on it.
+        let _sender = sender.clone();
         tokio::select! {
             biased;
             outcome = work(Link(sender)) => outcome,

@@ -1,6 +1,11 @@
 //! What makes a certificate an SVID, and each thing that does not (X509-SVID §5.2; ATTACKS E1-E10).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // a test may
 
 mod support;
 

@@ -7,4 +7,4 @@ pub mod resource;
 pub mod staging;
 mod stream;
 
-pub use stream::{Enforce, PolicyClient};
+pub use stream::PolicyClient;

@@ -1,5 +1,6 @@
 //! What the policy server has sent so far, and when it becomes what is enforced: at a commit's marker, as a whole
-//! (`docs/seams.md`). The marker comes again after anything else that was sent, such as endpoints. No I/O: a response goes in, what to answer and what to enforce come out.
+//! (`docs/seams.md`). The marker comes again after anything else that was sent, such as endpoints. No I/O: a response goes in, what to enforce or why
+//! it is refused comes out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -31,23 +32,6 @@ pub struct Versioned {
     pub name: String,
     pub version: String,
     pub payload: Option<Any>,
-}
-
-/// What a response that was accepted leads to.
-#[derive(Debug)]
-pub enum Accepted {
-    /// It is kept until its commit is whole.
-    Staged,
-    /// This is to be enforced now: answer it with [`Staging::enforced`] or [`Staging::not_enforced`].
-    Whole(Proposal),
-}
-
-/// A whole configuration that waits to be enforced.
-#[derive(Debug)]
-pub struct Proposal {
-    pub snapshot: Arc<Snapshot>,
-    /// What was held before the response that led to it.
-    before: Held,
 }
 
 /// Why a response is refused, in one text that is bounded.
@@ -106,31 +90,14 @@ impl Staging {
             .collect()
     }
 
-    /// Take a response whole, or refuse it whole and stay as before.
-    pub fn receive(&mut self, incoming: Incoming) -> Result<Accepted, Rejected> {
+    /// Take a response whole, or refuse it whole and stay as before. With a commit's marker comes the configuration that is
+    /// to be enforced before the response is acknowledged.
+    pub fn receive(&mut self, incoming: Incoming) -> Result<Option<Arc<Snapshot>>, Rejected> {
         let before = self.held.clone();
-        match self.stage(incoming) {
-            Ok(None) => Ok(Accepted::Staged),
-            Ok(Some(snapshot)) => Ok(Accepted::Whole(Proposal { snapshot, before })),
-            Err(refused) => {
-                self.held = before;
-                Err(Rejected(summary(&refused)))
-            }
-        }
-    }
-
-    /// The proposal is enforced: its response may be acknowledged.
-    pub fn enforced(&mut self, proposal: &Proposal) {
-        // Of what came before it nothing that was refused can still matter.
-        let commit = &proposal.snapshot.commit;
-        self.poison
-            .retain(|_, refused_with| **refused_with != **commit);
-    }
-
-    /// The proposal could not be enforced: its response must be refused.
-    pub fn not_enforced(&mut self, proposal: Proposal, reason: &str) -> Rejected {
-        self.held = proposal.before;
-        Rejected(format!("commit {}: {reason}", proposal.snapshot.commit))
+        self.stage(incoming).map_err(|refused| {
+            self.held = before;
+            Rejected(summary(&refused))
+        })
     }
 
     fn stage(&mut self, incoming: Incoming) -> Result<Option<Arc<Snapshot>>, Vec<Refused>> {

@@ -9,18 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use thiserror::Error as ThisError;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::delta::{DeltaStream, StreamError, subscribe_to_all};
 use super::resource::Kind;
-use super::staging::{Accepted, Incoming, Proposal, Rejected, Staging, Versioned};
+use super::staging::{Incoming, Rejected, Staging, Versioned};
 use crate::backoff::Backoff;
 use crate::config::Policy;
 use crate::control_plane::{ControlPlane, ControlServer, LinkError};
 use crate::identity::svid::Svid;
-use crate::mesh::Snapshot;
+use crate::mesh::{Live, Snapshot};
 use crate::telemetry::Server;
 use crate::tls::AuthenticateAs;
 
@@ -28,22 +28,12 @@ const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
-/// For the listeners of a commit to be made.
-const ENFORCE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A whole configuration, for whoever owns the listeners to enforce.
-#[derive(Debug)]
-pub struct Enforce {
-    pub snapshot: Arc<Snapshot>,
-    /// Done, or why not.
-    pub done: oneshot::Sender<Result<(), String>>,
-}
 
 #[derive(Debug)]
 pub struct PolicyClient {
     control: ControlPlane,
     server: ControlServer,
-    enforce: mpsc::Sender<Enforce>,
+    live: Arc<Live>,
     /// What the server has sent, across streams.
     staging: Staging,
 }
@@ -57,14 +47,13 @@ enum SessionError {
 }
 
 impl PolicyClient {
-    /// Each whole configuration goes to `enforce`, one at a time.
-    pub fn new(control: ControlPlane, policy: &Policy, enforce: mpsc::Sender<Enforce>) -> Self {
+    pub fn new(control: ControlPlane, policy: &Policy, live: Arc<Live>) -> Self {
         let trust_domain = &control.credentials.trust_domain;
         let origin = "https://policy.garrison";
         Self {
             server: ControlServer::new(trust_domain, policy.address, "policy-server", origin),
             control,
-            enforce,
+            live,
             staging: Staging::default(),
         }
     }
@@ -129,64 +118,38 @@ impl PolicyClient {
                         .control
                         .set_connected(Server::Policy, true);
                     let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
-                    let verdict = self.receive(response).await;
+                    let verdict = self.receive(response);
                     stream.answer(type_url, nonce, verdict).await?;
                 }
             })
             .await
     }
 
-    async fn receive(&mut self, response: DeltaDiscoveryResponse) -> Result<(), String> {
+    fn receive(&mut self, response: DeltaDiscoveryResponse) -> Result<(), String> {
         let commit = response.system_version_info.clone();
-        let outcome = match incoming(response) {
-            Ok(incoming) => self.staging.receive(incoming),
-            Err(rejected) => Err(rejected),
-        };
-        let verdict = match outcome {
-            Ok(Accepted::Staged) => Ok(()),
-            Ok(Accepted::Whole(proposal)) => self.enforce(proposal).await,
-            Err(rejected) => Err(rejected),
-        };
-        verdict.map_err(|Rejected(reason)| {
-            self.control.telemetry.control.configurations_refused.one();
-            warn!(commit, reason, "configuration refused");
-            reason
-        })
-    }
-
-    async fn enforce(&mut self, proposal: Proposal) -> Result<(), Rejected> {
-        let snapshot = Arc::clone(&proposal.snapshot);
-        let (done, outcome) = oneshot::channel();
-        let asked = self
-            .enforce
-            .send(Enforce {
-                snapshot: Arc::clone(&snapshot),
-                done,
-            })
-            .await;
-        let stopping = || Err("the proxy is stopping".to_owned());
-        let outcome = match asked {
-            Ok(()) => match timeout(ENFORCE_TIMEOUT, outcome).await {
-                Ok(outcome) => outcome.unwrap_or_else(|_| stopping()),
-                Err(_) => Err(format!("not enforced within {ENFORCE_TIMEOUT:?}")),
-            },
-            Err(_) => stopping(),
-        };
-        match outcome {
-            Ok(()) => {
-                self.staging.enforced(&proposal);
-                let before = self.control.telemetry.control.commit();
-                self.control
-                    .telemetry
-                    .control
-                    .applied(&snapshot.commit, SystemTime::now());
-                if before.as_ref() != Some(&snapshot.commit) {
-                    info!(commit = %snapshot.commit, "commit enforced");
-                }
+        match incoming(response).and_then(|incoming| self.staging.receive(incoming)) {
+            Ok(None) => Ok(()),
+            Ok(Some(snapshot)) => {
+                self.enforce(snapshot);
                 Ok(())
             }
-            Err(reason) => Err(self.staging.not_enforced(proposal, &reason)),
+            Err(Rejected(reason)) => {
+                self.control.telemetry.control.configurations_refused.one();
+                warn!(commit, reason, "configuration refused");
+                Err(reason)
+            }
         }
+    }
+
+    /// From here on each request meets this configuration. A listener that is new in it and cannot be made is told of by
+    /// `/ready`: it must not keep the rules of the others from being enforced.
+    fn enforce(&self, snapshot: Arc<Snapshot>) {
+        self.live.apply(Arc::clone(&snapshot));
+        let control = &self.control.telemetry.control;
+        if control.commit().as_ref() != Some(&snapshot.commit) {
+            info!(commit = %snapshot.commit, "commit enforced");
+        }
+        control.applied(&snapshot.commit, SystemTime::now());
     }
 }
 

@@ -1,6 +1,8 @@
 //! A certificate authority in memory, for tests: makes right SVIDs, and wrong ones on request.
 #![allow(dead_code)] // each test takes what it needs
 
+pub mod control_plane;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
