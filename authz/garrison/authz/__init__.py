@@ -11,6 +11,7 @@ from garrison.authz.explain import Explanation, NearMiss
 from garrison.authz.policy import DEFAULT_MODEL
 from garrison.authz.schema import Request
 from garrison.authz.sources import AuthorizationSources, Place, SourceFile
+from garrison.authz.witness import Coverage, DisagreementError, check_against_casbin
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -18,7 +19,9 @@ __all__ = [
     "AuthorizationSources",
     "AuthzError",
     "Compiled",
+    "Coverage",
     "Diagnostic",
+    "DisagreementError",
     "Explanation",
     "NearMiss",
     "Place",
@@ -26,5 +29,6 @@ __all__ = [
     "Rules",
     "SourceFile",
     "UnknownDestinationError",
+    "check_against_casbin",
     "compile_authorization",
 ]

@@ -16,6 +16,7 @@ from garrison.authz.policy import (
     SHIPPED_RELATION,
     Policy,
     PolicyLine,
+    RoleLine,
     parse_policy,
 )
 from garrison.authz.roles import Roles
@@ -37,9 +38,15 @@ class Compilation:
     """Everything that was read, and every line reduced; `files` are what Casbin must be given."""
 
     model: Model
+    matcher: Expression
     files: tuple[SourceFile, ...]
     lines: tuple[CompiledLine, ...]
-    has_patterns: frozenset[str]
+    links: tuple[RoleLine, ...]
+
+    @property
+    def patterned(self) -> frozenset[str]:
+        """Name the relations that link patterns."""
+        return frozenset(link.relation for link in self.links if link.values[0].value.endswith("*"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,7 @@ def compile_sources(sources: AuthorizationSources, trust_domain: str) -> Compila
         hazards.check_link(link, asked.get(link.relation, set()))
     lines = _lines(matcher, policy, rules, hazards, model)
     report.settle()
-    patterned = {link.relation for link in policy.roles if link.values[0].value.endswith("*")}
-    return Compilation(model, files, lines, frozenset(patterned))
+    return Compilation(model, matcher.expression, files, lines, policy.roles)
 
 
 _PAIR = 2

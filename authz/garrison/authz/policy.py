@@ -56,6 +56,7 @@ class RoleLine:
 
     relation: str
     place: Place
+    text: str
     values: tuple[Text, ...]
 
 
@@ -132,7 +133,7 @@ def _line(model: Model, place: Place, text: str) -> PolicyLine | RoleLine:
             f"write {kind.value}, {wanted}",
         )
     if kind.value != "p":
-        return RoleLine(kind.value, place, tuple(values))
+        return RoleLine(kind.value, place, text, tuple(values))
     columns = dict(zip(model.policy, values, strict=True))
     return PolicyLine(place, text, columns, _allows(columns))
 
