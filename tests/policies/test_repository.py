@@ -1,13 +1,19 @@
 """What is read of a git repository, and what a hostile one is refused for."""
 
+import hashlib
 import re
+import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Blob, ObjectID
+from dulwich.repo import Repo
 
-from garrison.policies.commit_files import MAX_FILE_BYTES, CommitFiles
+from garrison.policies.commit_files import MAX_FILE_BYTES, MAX_OBJECT_BYTES, CommitFiles
 from garrison.policies.errors import RepositoryError, RepositoryUnavailableError
-from garrison.policies.repository import open_repository
+from garrison.policies.object_sizes import packed_size
+from garrison.policies.repository import Repository, open_repository
 from tests.policies import git_trees
 from tests.policies.git_trees import LINK, SUBMODULE, Content
 
@@ -122,3 +128,74 @@ def test_a_url_that_cannot_be_reached_is_an_outage_and_hides_its_token(tmp_path:
     with pytest.raises(RepositoryUnavailableError) as raised:
         open_repository("https://user:t0ken@127.0.0.1:1/policy.git", cache=tmp_path)
     assert "t0ken" not in str(raised.value)
+
+
+def packed(path: Path, versions: list[dict[str, Content]]) -> tuple[Path, str]:
+    """Commit one after the other, and have git pack all of it with deltas; return the last."""
+    bare = path / "policy.git"
+    with git_trees.bare(bare) as repo:
+        commits = [
+            git_trees.commit(repo, files, branch=f"v{number}")
+            for number, files in enumerate(versions)
+        ]
+    subprocess.run(["git", "-C", bare, "repack", "-adfq", "--depth=50"], check=True, timeout=60)
+    return bare, commits[-1]
+
+
+def test_deltas_of_a_pack_are_read(tmp_path: Path) -> None:
+    lines = [f"# {number}: {hashlib.sha256(bytes(number)).hexdigest()}\n" for number in range(500)]
+    texts = ["".join([*lines[:number], "x: 1\n", *lines[number:]]) for number in range(1, 500, 25)]
+    bare, last = packed(tmp_path, [{"a.yaml": text} for text in texts])
+    repository = open_repository(str(bare), f"v{len(texts) - 1}")
+    assert dict(repository.read(last).texts) == {"a.yaml": texts[-1]}
+    with Repo(str(bare)) as repo:
+        sizes = [packed_size(repo.object_store, Blob.from_string(t.encode()).id) for t in texts]
+        assert all(len(texts[0]) <= size <= len(texts[0]) + 10 for size in sizes)
+        assert packed_size(repo.object_store, ObjectID(b"0" * 40)) == 0
+
+
+def test_what_would_take_a_lot_of_memory_is_refused_before_it_does(tmp_path: Path) -> None:
+    bare, last = packed(tmp_path, [{"a.yaml": b"#" * (64 * 1024 * 1024), "b.yaml": "b: 1"}])
+    repository = open_repository(str(bare), "v0")
+    tracemalloc.start()
+    found = repository.read(last)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [each.code for each in found.diagnostics] == ["repository/too-large"]
+    assert set(found.texts) == {"b.yaml"}
+    assert peak < MAX_OBJECT_BYTES
+
+
+def test_a_loose_bomb_is_refused_too(tmp_path: Path) -> None:
+    found = read(tmp_path, {"a.yaml": b"#" * (MAX_OBJECT_BYTES + 1)})
+    assert [each.code for each in found.diagnostics] == ["repository/too-large"]
+
+
+def test_a_repository_that_lacks_an_object_is_damaged(tmp_path: Path) -> None:
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        commit = git_trees.commit(repo, {"a.yaml": "a: 1"})
+    name = Blob.from_string(b"a: 1").id.decode()
+    (tmp_path / "policy.git" / "objects" / name[:2] / name[2:]).unlink()
+    with pytest.raises(RepositoryError, match="damaged"):
+        open_repository(str(tmp_path / "policy.git")).read(commit)
+
+
+def test_a_remote_is_fetched_into_the_cache(tmp_path: Path) -> None:
+    """By git's own transport for local paths: what is fetched and kept is alike for all."""
+    url = f"file://{tmp_path}/policy.git"
+    repository = Repository(url, "main", tmp_path / "cache", url)
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        with pytest.raises(RepositoryError, match="no branch 'main'; there are: none"):
+            repository.refresh()
+        first = git_trees.commit(repo, {"a.yaml": "1"})
+        repository.refresh()
+        assert repository.head() == first
+        second = git_trees.commit(repo, {"a.yaml": "2"})
+        git_trees.commit(repo, {"a.yaml": "3"}, branch="other")
+    assert repository.head() == first
+    repository.refresh()
+    assert repository.head() == second
+    (tmp_path / "policy.git").rename(tmp_path / "away")
+    with pytest.raises(RepositoryError):
+        repository.refresh()
+    assert dict(repository.read(second).texts) == {"a.yaml": "2"}

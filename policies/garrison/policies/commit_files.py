@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import re
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dulwich.object_store import BaseObjectStore
-from dulwich.objects import Blob, ObjectID, Tree
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ObjectID, ShaFile, Tree
 
 from garrison.policies.diagnostics import Diagnostic, Diagnostics, Place
+from garrison.policies.object_sizes import packed_size
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES = 5_000
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
+MAX_OBJECT_BYTES = 16 * 1024 * 1024  # of anything that is inflated, also bases of deltas
 MAX_TREE_DEPTH = 12
 MAX_ENTRIES = 10_000
 
@@ -43,8 +46,9 @@ class CommitFiles:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-def read_files(store: BaseObjectStore, commit: str, tree_id: ObjectID) -> CommitFiles:
+def read_files(store: DiskObjectStore, commit: str, tree_id: ObjectID) -> CommitFiles:
     """Read the policy files of a commit's tree."""
+    store.loose_object_size_limit = MAX_OBJECT_BYTES
     walk = _Walk(store)
     walk.directory(tree_id, "")
     return CommitFiles(commit, walk.texts, walk.diagnostics.in_order())
@@ -52,7 +56,7 @@ def read_files(store: BaseObjectStore, commit: str, tree_id: ObjectID) -> Commit
 
 @dataclass(slots=True)
 class _Walk:
-    store: BaseObjectStore
+    store: DiskObjectStore
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     texts: dict[str, str] = field(default_factory=dict)
     total_bytes: int = 0
@@ -80,7 +84,7 @@ class _Walk:
 
     def _names(self, tree_id: ObjectID, prefix: str) -> Iterator[tuple[str, int, ObjectID]]:
         """Go through the entries of a folder; what begins with a dot is not read."""
-        tree = self.store[tree_id]
+        tree = self._load(prefix or "/", tree_id)
         for entry in tree.iteritems() if isinstance(tree, Tree) else ():
             self.entries += 1
             if self.entries > MAX_ENTRIES:
@@ -132,21 +136,32 @@ class _Walk:
         self.texts[path] = text
 
     def _content(self, path: str, sha: ObjectID) -> bytes | None:
-        blob = self.store[sha]
-        if not isinstance(blob, Blob):
-            self._refuse(path, "irregular", "is no file", "remove it")
+        blob = self._load(path, sha)
+        if blob is None:
             return None
-        content = bytes(blob.data)
+        content = blob.as_raw_string()
         self.total_bytes += len(content)
         if len(content) > MAX_FILE_BYTES:
-            reason = f"is larger than {MAX_FILE_BYTES} bytes"
-            self._refuse(path, "too-large", reason, "split it")
+            self._refuse_large(path, MAX_FILE_BYTES)
             return None
         if len(self.texts) >= MAX_FILES or self.total_bytes > MAX_TOTAL_BYTES:
             reason = f"is beyond {MAX_FILES} files or {MAX_TOTAL_BYTES} bytes"
             self._refuse(path, "too-many", reason, "put more into a file, or split the mesh")
             return None
         return content
+
+    def _load(self, path: str, name: ObjectID) -> ShaFile | None:
+        """Inflate an object, unless that would take too much."""
+        try:
+            if packed_size(self.store, name) <= MAX_OBJECT_BYTES:
+                return self.store[name]
+        except zlib.error:  # a loose object above the store's limit, or a broken one
+            pass
+        self._refuse_large(path, MAX_OBJECT_BYTES)
+        return None
+
+    def _refuse_large(self, path: str, limit: int) -> None:
+        self._refuse(path, "too-large", f"is larger than {limit} bytes", "split it")
 
     def _refuse(self, path: str, code: str, reason: str, remedy: str, line: int = 0) -> None:
         self.diagnostics.add(Place(path, line), f"repository/{code}", reason, remedy)

@@ -16,7 +16,14 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 from dulwich.client import get_transport_and_path
-from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
+from dulwich.errors import (
+    ApplyDeltaError,
+    ChecksumMismatch,
+    FileFormatException,
+    GitProtocolError,
+    HangupException,
+    NotGitRepository,
+)
 from dulwich.objects import Commit, ObjectID
 from dulwich.objectspec import parse_commit
 from dulwich.refs import Ref, check_ref_format
@@ -26,6 +33,7 @@ from garrison.policies.commit_files import CommitFiles, read_files
 from garrison.policies.errors import RepositoryError, RepositoryUnavailableError
 
 FETCH_SECONDS = 30.0
+_DAMAGE = (KeyError, IndexError, ApplyDeltaError, ChecksumMismatch, FileFormatException)
 _SSH = "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=10 -oServerAliveCountMax=3"
 
 
@@ -113,9 +121,9 @@ class Repository:
             found = _commit(repo, commit, self.location)
             try:
                 return read_files(repo.object_store, found.id.decode(), found.tree)
-            except KeyError as error:
+            except _DAMAGE as error:
                 raise RepositoryError(
-                    f"{self.location}: damaged: commit {commit[:12]} lacks an object"
+                    f"{self.location}: damaged: commit {commit[:12]} cannot be read whole"
                 ) from error
 
     @contextmanager
