@@ -1,7 +1,9 @@
-"""Before a commit is published, the sidecar itself accepts what each identity would get of it.
+"""Before a commit is published, others than its compiler judge it.
 
-One view stands for all nodes of an identity: they differ in the addresses they listen on, and in
-nothing else. What was accepted once is not asked again, so a commit costs what it changes.
+pycasbin decides sample requests for every line as the compiled rules do, and the sidecar itself
+accepts what each identity would get. One view stands for all nodes of an identity: they differ in
+the addresses they listen on, and in nothing else. What was accepted once is not asked again, so a
+commit costs what it changes.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import structlog
 from spiffe import SpiffeId
 
+from garrison.authz import Compiled, Coverage, DisagreementError, check_against_casbin
 from garrison.identity.spiffe_id import workload
 from garrison.policies.binding import Address, Binding
-from garrison.policies.diagnostics import Diagnostics, Place
+from garrison.policies.diagnostics import Diagnostic, Diagnostics, Place
 from garrison.policies.encoded import MARKER
 from garrison.policies.errors import CommitRefusedError
 from garrison.policies.sidecar import Refusal, Sidecar
 from garrison.policies.snapshot import Snapshot
 from garrison.xds.resource import Resource, View
+
+log = structlog.get_logger()
 
 BINDING = Binding(
     inbound=Address("127.0.0.1", 15006),
@@ -33,16 +39,41 @@ MAX_REMEMBERED = 50_000  # accepted views; older ones are asked again
 
 @dataclass(slots=True)
 class Acceptance:
-    """Asks one executable, and remembers what it accepted."""
+    """Asks Casbin and one executable, and remembers what they accepted."""
 
     sidecar: Sidecar
+    coverage: Coverage | None = None  # of the newest check against Casbin
+    _rules: bytes = b""
     _accepted: dict[bytes, None] = field(default_factory=dict)
 
     def check(self, snapshot: Snapshot) -> None:
-        """Have every identity's view accepted.
+        """Have the rules and every identity's view accepted.
 
-        Raises `CommitRefusedError` with what is refused, or `SidecarFailedError` if it cannot say.
+        Raises `CommitRefusedError` with what is refused, or `SidecarFailedError` if the executable
+        cannot say.
         """
+        self._check_rules(snapshot)
+        self._check_views(snapshot)
+
+    def _check_rules(self, snapshot: Snapshot) -> None:
+        digest = _digest_of_rules(snapshot.authorization)
+        if digest == self._rules:
+            return
+        try:
+            self.coverage = check_against_casbin(snapshot.authorization)
+        except DisagreementError as error:
+            raise _disagreement(snapshot.commit, error) from error
+        self._rules = digest
+        if not self.coverage.is_complete:
+            log.warning(
+                "casbin not asked about every line at every service",
+                commit=snapshot.commit,
+                lines=self.coverage.lines,
+                lines_checked=self.coverage.lines_checked,
+                seconds=round(self.coverage.seconds, 3),
+            )
+
+    def _check_views(self, snapshot: Snapshot) -> None:
         asked: dict[bytes, tuple[SpiffeId, bytes]] = {}
         for identity in identities_of(snapshot):
             view = snapshot.view_for(identity, BINDING, "garrison-proxy")
@@ -72,6 +103,25 @@ def identities_of(snapshot: Snapshot) -> list[SpiffeId]:
     trust_domain = snapshot.mesh.trust_domain
     calling = {workload(trust_domain, namespace, account) for namespace, account in callers}
     return sorted(calling | snapshot.mesh.served.keys(), key=str)
+
+
+def _digest_of_rules(authorization: Compiled) -> bytes:
+    """Name everything that rules are made from."""
+    digest = hashlib.sha256()
+    compilation = authorization.compilation
+    sources = [compilation.model.source, *compilation.files]
+    texts = [part for source in sources for part in (source.path, source.text)]
+    for part in (*texts, *authorization.destinations, *sorted(authorization.principals.names)):
+        digest.update(f"{len(part)}:{part}".encode())
+    return digest.digest()
+
+
+def _disagreement(commit: str, error: DisagreementError) -> CommitRefusedError:
+    file, _, line = error.rule.partition(":")
+    place = Place(file, int(line) if line.isdecimal() else 0)
+    remedy = "rewrite the line in another way, and report this"
+    finding = Diagnostic(place, "authz/casbin-disagrees", str(error), remedy)
+    return CommitRefusedError(commit, (finding,), 1)
 
 
 def _resources(view: View) -> list[Resource]:

@@ -48,18 +48,24 @@ def check(
     parts: Parts = context.obj
     repository, commit = _commit(repo, branch, commit)
     try:
-        snapshot = prepare(repository, commit, Acceptance(Sidecar(parts.find_executable())))
+        acceptance = Acceptance(Sidecar(parts.find_executable()))
+        snapshot = prepare(repository, commit, acceptance)
     except CommitRefusedError as refused:
         _print_refusal(refused, as_json=as_json)
         context.exit(MISTAKE)
-    mesh = snapshot.mesh
     if as_json:
         click.echo(json.dumps({"ok": True, "commit": commit, "diagnostics": []}))
         return
+    mesh = snapshot.mesh
     click.echo(
         f"commit {commit[:12]} is fit to be served: {len(mesh.services)} services, "
         f"{sum(map(len, mesh.rules.values()))} routing rules, {len(mesh.entries)} identities"
     )
+    if coverage := acceptance.coverage:
+        click.echo(
+            f"casbin agreed on {coverage.requests} requests, made for {coverage.lines_checked} of "
+            f"{coverage.lines} lines (each counted at each service that it reaches)"
+        )
 
 
 @click.command()
