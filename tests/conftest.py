@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is; `timeout` bounds each test.
+settings.register_profile("garrison", deadline=None)
+settings.load_profile("garrison")
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,6 +27,13 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped, and CI skips nothing: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _logs_end_with_the_test() -> Iterator[None]:
+    """A command run by a test logs to that test's stderr, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

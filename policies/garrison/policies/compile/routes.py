@@ -109,7 +109,7 @@ def _precedence(match: RouteMatch) -> tuple[int, ...]:
     """Rank a match; the sort is stable, so equal ones stay in order of route name and rule."""
     return (
         _PATH_RANKS.index(match.path.type),
-        -len(match.path.value),
+        -len(match.path.value.rstrip("/")),  # a prefix means the same with and without it
         match.method is None,
         -len(match.headers),
         -len(match.query_params),

@@ -48,11 +48,11 @@ def check_regex(pattern: str) -> str:
     """Return `pattern`; raise ValueError where proxies would differ on it or refuse it."""
     if not pattern or len(pattern) > MAX_REGEX or not pattern.isascii():
         raise ValueError(f"an expression of 1 to {MAX_REGEX} ASCII characters is wanted")
+    _check_portable(pattern)
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"no regular expression: {error}") from None
-    _check_portable(pattern)
     return pattern
 
 
@@ -66,7 +66,7 @@ def _check_portable(pattern: str) -> None:
                 raise ValueError(f"\\{following} is not understood by all proxies alike")
             position += 1
         elif in_class:
-            if character == "[" or (character in "&-~" and following == character):
+            if character == "[" or (character in "&-~|" and following == character):
                 raise ValueError(f"{character!r} in a class is not read alike: write \\{character}")
             in_class = character != "]"
         elif character == "[":
