@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ca.authorities import WEB, CaInDirectory, CsrKey, leaf_of, make_csr, web_order
 
 from garrison.ca.csr import MAX_CSR_BYTES, parse_csr
 from garrison.ca.errors import CsrRejectedError
+from tests.ca.authorities import WEB, CaInDirectory, CsrKey, leaf_of, make_csr, web_order
 
 GOOD: dict[str, CsrKey] = {
     "P-256": ec.generate_private_key(ec.SECP256R1()),

@@ -14,7 +14,6 @@ import sqlalchemy
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ca.authorities import LIFETIMES, WEB, CaInDirectory, leaf_of, open_ca, web_order
 
 import garrison.ca
 from garrison.ca.audit import Kind, Receipt, details_of, verify
@@ -26,6 +25,7 @@ from garrison.ca.profile import Leaf
 from garrison.ca.store import Preparation
 from garrison.identity.errors import RejectedError
 from garrison.identity.spiffe_id import parse_spiffe_id
+from tests.ca.authorities import LIFETIMES, WEB, CaInDirectory, leaf_of, open_ca, web_order
 
 HOUR = timedelta(hours=1)
 AGES = datetime(2200, 1, 1, tzinfo=UTC)

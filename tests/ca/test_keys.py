@@ -9,7 +9,6 @@ import traceback
 from pathlib import Path
 
 import pytest
-from tests.ca.authorities import PASSPHRASE
 
 from garrison.ca.errors import StateRejectedError
 from garrison.ca.keys import (
@@ -20,6 +19,7 @@ from garrison.ca.keys import (
     read_passphrase,
     write_file,
 )
+from tests.ca.authorities import PASSPHRASE
 
 KEY = SigningKey.generate(KeyType.P256)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tests.ca.authorities import WEB, CaInDirectory, leaf_of, make_ca, web_order
 
 from garrison.ca.entries import Entitlement
 from garrison.ca.keys import KeyType
 from garrison.identity.peer import spiffe_id_of
+from tests.ca.authorities import WEB, CaInDirectory, leaf_of, make_ca, web_order
 
 NAMED = Entitlement(WEB, ("web.shop", "web.shop.svc"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,9 +36,15 @@ SVID = X509Svid.parse(PAIR.chain, PAIR.key)
 @given(st.integers())
 def test_renewal_is_at_half_of_life_give_or_take_a_tenth(seed: int) -> None:
     leaf = SVID.leaf
-    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    passed = renewal_moment(SVID, random.Random(seed)) - leaf.not_valid_before_utc
-    assert 0.45 * life <= passed <= 0.55 * life
+    now = leaf.not_valid_before_utc + timedelta(seconds=60)
+    left = leaf.not_valid_after_utc - now
+    assert 0.45 * left <= renewal_moment(SVID, now, random.Random(seed)) - now <= 0.55 * left
+
+
+@pytest.mark.parametrize("left", [timedelta(), timedelta(milliseconds=100), timedelta(hours=-1)])
+def test_however_short_a_life_renewal_is_no_busy_loop(left: timedelta) -> None:
+    now = SVID.leaf.not_valid_after_utc - left
+    assert renewal_moment(SVID, now, random.Random(1)) == now + timedelta(seconds=1)
 
 
 async def with_credentials(

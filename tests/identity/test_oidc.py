@@ -174,7 +174,7 @@ def test_a_key_does_only_its_own_algorithm(tmp_path: Path) -> None:
         {"jku": "https://evil.example/jwks"},
         {"x5c": []},
     ],
-    ids=str,
+    ids=lambda header: ",".join(header) + str(header.get("typ")),
 )
 def test_a_wrong_header_is_refused(jwks: Path, header: dict[str, object]) -> None:
     with pytest.raises(TokenRejectedError):

@@ -111,9 +111,10 @@ def _check(trust_domain: TrustDomain, at_commit: EntriesAtCommit) -> None:
             raise EntriesRejectedError(
                 f"commit {at_commit.commit}: {entry.spiffe_id} is not in {trust_domain}"
             )
-        twin = seen.setdefault(entry.selectors, entry)
-        if twin is not entry:
+        twin = seen.get(entry.selectors)
+        if twin is not None:
             raise EntriesRejectedError(
                 f"commit {at_commit.commit}: {twin.spiffe_id} and {entry.spiffe_id} have the same "
                 "selectors, so nobody could have either"
             )
+        seen[entry.selectors] = entry

@@ -25,6 +25,7 @@ from garrison.identity.trust import Trust
 
 _LOOK_AGAIN = timedelta(seconds=60)
 _JITTER = 0.1  # of half of the life
+_SHORTEST_WAIT = timedelta(seconds=1)  # between two SVIDs, however short their life
 
 log = structlog.get_logger()
 
@@ -34,11 +35,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def renewal_moment(svid: X509Svid, source: random.Random) -> datetime:
-    """Return when to renew: at half of life, give or take a tenth of it."""
-    leaf = svid.leaf
-    half = (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 2
-    return leaf.not_valid_before_utc + half * source.uniform(1 - _JITTER, 1 + _JITTER)
+def renewal_moment(svid: X509Svid, now: datetime, source: random.Random) -> datetime:
+    """Return when to renew: at half of the life that is left, give or take a tenth of it.
+
+    What is left, for the CA dates certificates back: half of a short life would be over already.
+    """
+    half = (svid.leaf.not_valid_after_utc - now) / 2
+    return now + max(_SHORTEST_WAIT, half * source.uniform(1 - _JITTER, 1 + _JITTER))
 
 
 class Credentials:
@@ -81,7 +84,7 @@ class Credentials:
             if delay is not None:
                 await asyncio.sleep(delay.total_seconds())
             elif self._svid is not None:
-                due = renewal_moment(self._svid, self._source)
+                due = renewal_moment(self._svid, self._clock(), self._source)
 
     async def _renew(self, backoff: Backoff) -> timedelta | None:
         """Try once; return how long to wait if it failed."""

@@ -87,15 +87,12 @@ class JwksFile:
 
     def keys(self) -> KeySet:
         """Tell the keys as the file has them now, or as it last had them."""
-        try:
-            self._look()
-            self._problem = None
-        except (OSError, RejectedError) as error:
-            self._tell(str(error))
+        self._look()
         return self._last_good.keys()
 
     def age(self) -> timedelta | None:
         """Tell how long ago the file was last found good."""
+        self._look()
         return self._last_good.age()
 
     def want_refresh(self) -> None:
@@ -105,6 +102,15 @@ class JwksFile:
         """Do nothing: each use looks at the file."""
 
     def _look(self) -> None:
+        try:
+            self._read_if_changed()
+            self._problem = None
+        except OSError as error:
+            self._tell(error.strerror or type(error).__name__)
+        except RejectedError as error:
+            self._tell(str(error))
+
+    def _read_if_changed(self) -> None:
         status = self._path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise JwksRejectedError("not a regular file")

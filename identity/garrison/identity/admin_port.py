@@ -1,0 +1,52 @@
+"""The port on which a process tells operators of itself: HTTP on loopback, without a secret in it.
+
+A name in `Host` is refused: a web page whose own name resolves to loopback could read all this.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+from aiohttp import web
+
+from garrison.identity.addresses import split_address
+from garrison.identity.errors import RejectedError
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class PortUnavailableError(RejectedError):
+    """An address cannot be listened on."""
+
+
+@asynccontextmanager
+async def serving(address: str, routes: Iterable[web.RouteDef]) -> AsyncIterator[int]:
+    """Serve while the block runs; the value is the port.
+
+    Raises `PortUnavailableError`.
+    """
+    application = web.Application(middlewares=[_refuse_names], client_max_size=1024)
+    application.add_routes(routes)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    host, port = split_address(address)
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            text = f"{address}: cannot be listened on: {error.strerror}"
+            raise PortUnavailableError(f"{text}; choose another admin_listen") from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@web.middleware
+async def _refuse_names(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    host = request.url.host or ""
+    if host != "localhost":
+        try:
+            ip_address(host)
+        except ValueError:
+            raise web.HTTPForbidden(text="the Host must be an IP address or localhost\n") from None
+    return await handler(request)
