@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import structlog
 
 from garrison.identity.errors import GarrisonError
+from garrison.policies.diagnostics import Diagnostic, Place
 from garrison.policies.errors import CommitRefusedError
 from garrison.policies.snapshot import Snapshot
 
@@ -116,9 +117,13 @@ class Publication:
         try:
             snapshot = await asyncio.to_thread(self._prepare, head)
         except CommitRefusedError as error:
-            self.refusal = Refusal(error, self._clock())
-            _log_refusal(error, self.commit)
-            return "refused"
+            return self._refuse(error)
+        except GarrisonError:
+            raise
+        except Exception:
+            # Whatever a commit holds, it may not end the service of the last good one.
+            log.exception("commit could not be judged", commit=head)
+            return self._refuse(_beyond_us(head))
         self.current = Published(snapshot, self._clock())
         self.refusal = None
         self.first.set()
@@ -126,10 +131,25 @@ class Publication:
         log.info("commit published", commit=head)
         return "published"
 
+    def _refuse(self, error: CommitRefusedError) -> OutcomeKind:
+        self.refusal = Refusal(error, self._clock())
+        _log_refusal(error, self.commit)
+        return "refused"
+
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
-            log.warning("repository not read", reason=trouble, still=self.commit)
+            log.warning("repository not looked at", reason=trouble, still=self.commit)
         self.trouble = trouble
+
+
+def _beyond_us(commit: str) -> CommitRefusedError:
+    finding = Diagnostic(
+        Place("(compiler)"),
+        "compiler/error",
+        "an error of garrison's own: the log of the policy server has its traceback",
+        "report it; the change since the last good commit shows what brought it about",
+    )
+    return CommitRefusedError(commit, (finding,), 1)
 
 
 def _log_refusal(error: CommitRefusedError, serving: str | None) -> None:
