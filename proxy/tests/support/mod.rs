@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test takes what it needs
 
 pub mod control_plane;
+pub mod resources;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
