@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inbound;
 pub mod mesh;
 pub mod outbound;
+pub mod proxy;
 pub mod serve;
 pub mod telemetry;
 pub mod tls;

@@ -3,12 +3,14 @@
 
 use std::error::Error;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use garrison_proxy::authorize::decide;
+use garrison_proxy::config::Config;
 use garrison_proxy::http::canonicalize;
-use garrison_proxy::validate;
+use garrison_proxy::{proxy, validate};
 
 /// The garrison sidecar: mutual TLS, authorization and routing from xDS.
 #[derive(Parser)]
@@ -20,6 +22,12 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run beside a service until SIGTERM, then let requests in flight end.
+    Run {
+        /// The configuration, a TOML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Check a serialized `DiscoveryResponse` on stdin; write a JSON line for each resource that is refused.
     Validate,
     /// Answer JSON lines of rules and requests with the decisions of the request path.
@@ -30,6 +38,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match CommandLine::parse().command {
+        Command::Run { config } => run(&config).map(|()| ExitCode::SUCCESS),
         Command::Validate => validate::run(io::stdin().lock(), io::stdout().lock())
             .map(|all_good| ExitCode::from(u8::from(!all_good)))
             .map_err(Into::into),
@@ -44,6 +53,18 @@ fn main() -> ExitCode {
         eprintln!("garrison-proxy: {}", with_causes(&*error));
         ExitCode::from(2)
     })
+}
+
+fn run(config: &Path) -> Result<(), Box<dyn Error>> {
+    let config = Config::read(config)?;
+    // Logs are JSON on stderr; the access log is JSON on stdout.
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(io::stderr)
+        .init();
+    proxy::run(&config)?;
+    Ok(())
 }
 
 fn with_causes(error: &dyn Error) -> String {

@@ -6,6 +6,8 @@
     clippy::panic,
     clippy::indexing_slicing
 )] // a test may
+#![allow(clippy::semicolon_if_nothing_returned, clippy::default_trait_access)] // one change a line
+#![allow(clippy::unnecessary_wraps, clippy::wildcard_imports)]
 
 mod support;
 
@@ -15,7 +17,9 @@ use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::{
     Thresholds, thresholds::RetryBudget,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, OutlierDetection};
-use envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::core::v3::{
+    HttpProtocolOptions, Metadata, TypedExtensionConfig,
+};
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action as Effect;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;

@@ -20,4 +20,4 @@ from garrison.proxy.executable import find_executable
 def proxy(config: Path) -> None:
     """Run the sidecar beside a service, until SIGTERM."""
     executable = str(find_executable())
-    os.execv(executable, [executable, "--config", str(config)])  # noqa: S606  # no shell is the point
+    os.execv(executable, [executable, "run", "--config", str(config)])  # noqa: S606  # no shell is the point

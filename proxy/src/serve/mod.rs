@@ -43,6 +43,7 @@ pub struct Settings {
 pub struct Workers {
     settings: Settings,
     live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
     threads: Vec<Thread>,
     open: BTreeMap<Arc<str>, (SocketAddr, Hop)>,
     state: Doors,
@@ -113,6 +114,7 @@ impl Workers {
         Ok(Self {
             settings,
             live,
+            telemetry: Arc::clone(telemetry),
             threads,
             open: BTreeMap::new(),
             state: Doors::default(),
@@ -131,6 +133,7 @@ impl Workers {
             () = stop => {}
             () = self.follow(&mut snapshots) => {}
         }
+        self.telemetry.control.set_draining();
         let deadline = Instant::now() + self.settings.drain;
         self.drain(Hop::Inbound, deadline).await;
         self.drain(
@@ -146,7 +149,14 @@ impl Workers {
     async fn follow(&mut self, snapshots: &mut watch::Receiver<Option<Arc<Snapshot>>>) {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let complete = snapshot.is_none_or(|snapshot| self.apply(&snapshot));
+            let complete = match snapshot {
+                Some(snapshot) => {
+                    let complete = self.apply(&snapshot);
+                    self.telemetry.control.set_listening(complete);
+                    complete
+                }
+                None => true,
+            };
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 () = sleep(REBIND_AFTER), if !complete => {}

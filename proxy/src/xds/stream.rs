@@ -130,7 +130,7 @@ impl PolicyClient {
         match incoming(response).and_then(|incoming| self.staging.receive(incoming)) {
             Ok(None) => Ok(()),
             Ok(Some(snapshot)) => {
-                self.enforce(snapshot);
+                self.enforce(&snapshot);
                 Ok(())
             }
             Err(Rejected(reason)) => {
@@ -143,8 +143,8 @@ impl PolicyClient {
 
     /// From here on each request meets this configuration. A listener that is new in it and cannot be made is told of by
     /// `/ready`: it must not keep the rules of the others from being enforced.
-    fn enforce(&self, snapshot: Arc<Snapshot>) {
-        self.live.apply(Arc::clone(&snapshot));
+    fn enforce(&self, snapshot: &Arc<Snapshot>) {
+        self.live.apply(Arc::clone(snapshot));
         let control = &self.control.telemetry.control;
         if control.commit().as_ref() != Some(&snapshot.commit) {
             info!(commit = %snapshot.commit, "commit enforced");

@@ -124,7 +124,7 @@ class Stage:
     def program_of_sidecar(self, instance: Instance) -> Program:
         """Say how an instance's sidecar is started."""
         settings = self.places.settings(instance.name)
-        command = (str(find_executable()), "--config", str(settings))
+        command = (str(find_executable()), "run", "--config", str(settings))
         return Program(f"{instance.name}.sidecar", command)
 
     def program_of_application(self, instance: Instance) -> Program:
