@@ -409,6 +409,10 @@ fn unusable_values_in_routes_are_refused() {
         }),
         "WeightedCluster.clusters",
     );
+}
+
+#[test]
+fn only_headers_and_one_method_are_matched() {
     let host = |name: &str| HeaderMatcher {
         name: name.to_owned(),
         header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
