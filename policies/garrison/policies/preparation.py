@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from garrison.identity.registration import RegistrationEntry
 from garrison.policies.acceptance import Acceptance
 from garrison.policies.compilation import compile_commit
 from garrison.policies.repository import Repository
@@ -18,12 +17,3 @@ def prepare(repository: Repository, commit: str, acceptance: Acceptance) -> Snap
     snapshot = compile_commit(repository.read(commit))
     acceptance.check(snapshot)
     return snapshot
-
-
-def registrations(repository: Repository, commit: str) -> tuple[RegistrationEntry, ...]:
-    """Return the registration entries of a commit: the CA's part of it.
-
-    A commit that is refused registers nobody, also where its entries alone would be right.
-    Raises `CommitRefusedError` and `RepositoryError`.
-    """
-    return compile_commit(repository.read(commit)).mesh.entries
