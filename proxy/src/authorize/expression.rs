@@ -42,8 +42,6 @@ pub struct WholeRegex {
     pub regex: Regex,
     /// What a path must look like for it to match: for the index.
     pub paths: Box<[PathPattern]>,
-    /// `paths` are not just necessary, they are the same.
-    pub exact: bool,
 }
 
 #[derive(Debug)]

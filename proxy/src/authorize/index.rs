@@ -4,17 +4,19 @@
 //! say. A condition that is too wide costs time; one that is too narrow would lose the rule, so each step below
 //! only ever widens.
 
-use std::collections::HashMap;
-
 use http::Method;
 
 use super::expression::{Expression, Text};
+use super::hashing::TextMap;
 use super::path_pattern::{PathPattern, Segment, split};
 
 /// More conditions than these for one rule, and it is looked at for any path.
 const MAX_CONDITIONS: usize = 256;
 /// Of longer patterns the rest may be anything; also bounds the walk's depth.
 const MAX_DEPTH: usize = 64;
+
+/// So many rules are evaluated sooner than looked up.
+const FEW: usize = 4;
 
 /// A set of methods, a bit each; all that have no name here share the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +156,7 @@ type Candidates = Vec<Candidate>;
 #[derive(Debug, Default)]
 pub struct Index {
     /// For paths that are a plain text, by the whole of it.
-    exact: HashMap<Box<str>, Candidates>,
+    exact: TextMap<Candidates>,
     /// For patterns; the first is the root.
     nodes: Vec<Node>,
     len: usize,
@@ -164,14 +166,14 @@ pub struct Index {
 #[derive(Debug, Default)]
 struct Node {
     /// The next segment is this text. The empty text apart: it begins each path.
-    texts: HashMap<Box<str>, usize>,
+    texts: TextMap<usize>,
     empty: Option<usize>,
     /// The next segment is anything.
     wild: Option<usize>,
     /// The path ended.
     ends: Candidates,
     /// What is left begins with a text: by the text's length. The empty text apart.
-    begins: Vec<(usize, HashMap<Box<str>, Candidates>)>,
+    begins: Vec<(usize, TextMap<Candidates>)>,
     anything: Candidates,
 }
 
@@ -182,10 +184,13 @@ impl Index {
             nodes: vec![Node::default()],
             ..Self::default()
         };
+        let rules: Vec<_> = rules.collect();
+        index.len = rules.len();
         for (rule, expression) in rules {
-            index.len += 1;
             for Condition { methods, path } in conditions(expression, true) {
-                let path = path.unwrap_or_else(PathPattern::anything);
+                let path = path
+                    .filter(|_| index.len > FEW)
+                    .unwrap_or_else(PathPattern::anything);
                 index.add(&path, Candidate { rule, methods });
             }
         }
@@ -226,6 +231,9 @@ impl Index {
             if let Some(found) = rest.get(..*length).and_then(|begin| texts.get(begin)) {
                 see(found);
             }
+        }
+        if node.is_leaf() {
+            return;
         }
         let (head, tail) = split(rest);
         let next = if head.is_empty() {
@@ -275,13 +283,17 @@ impl Index {
 }
 
 impl Node {
+    fn is_leaf(&self) -> bool {
+        self.texts.is_empty() && self.empty.is_none() && self.wild.is_none()
+    }
+
     fn beginning(&mut self, text: &str) -> &mut Candidates {
         let at = self
             .begins
             .iter()
             .position(|(length, _)| *length == text.len());
         let at = at.unwrap_or_else(|| {
-            self.begins.push((text.len(), HashMap::new()));
+            self.begins.push((text.len(), TextMap::default()));
             self.begins.len() - 1
         });
         // `at` is in range: it was found, or pushed just now.

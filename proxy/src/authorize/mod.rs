@@ -13,6 +13,7 @@
 mod compile;
 pub mod decide;
 mod expression;
+mod hashing;
 mod index;
 mod path_pattern;
 mod principal;
@@ -126,7 +127,7 @@ impl Authorization {
 
 impl ResolvedPrincipal {
     pub fn decide(&self, request: &CanonicalRequest) -> Decision {
-        if !request.path.bytes().all(path_pattern::is_canonical_byte) {
+        if !path_pattern::is_canonical(&request.path) {
             return Decision {
                 allowed: false,
                 rule: None,

@@ -28,6 +28,12 @@ pub fn is_canonical_byte(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e)
 }
 
+/// Without a way out in the middle, so that many bytes are looked at together.
+pub fn is_canonical(path: &str) -> bool {
+    path.bytes()
+        .fold(true, |so_far, byte| so_far & is_canonical_byte(byte))
+}
+
 impl PathPattern {
     pub fn anything() -> Self {
         Self {
