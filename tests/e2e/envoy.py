@@ -33,6 +33,8 @@ class ControlPlane:
     """host:port of ADS."""
     bundles: str
     """host:port of the CA's SDS."""
+    api_type: str = "DELTA_GRPC"
+    """Or GRPC: state of the world."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def bootstrap(
         "admin": {"address": _address(admin)},
         "dynamic_resources": {
             "ads_config": {
-                "api_type": "DELTA_GRPC",
+                "api_type": control.api_type,
                 "transport_api_version": "V3",
                 "grpc_services": [{"envoy_grpc": {"cluster_name": "garrison-policy"}}],
             },

@@ -27,7 +27,6 @@ from tests.fakes.certificates import Leaf, Root
 
 Request = istio_ca_pb2.IstioCertificateRequest
 Context = grpc.aio.ServicerContext[Any, Any]
-CA_LEAF = Leaf(uris=("spiffe://mesh.example/ns/garrison/sa/ca",), dns=(CA_SERVER_NAME,))
 
 
 @dataclass
@@ -117,7 +116,8 @@ async def running(authority: FakeAuthority) -> AsyncIterator[tuple[str, str]]:
 async def _server(
     authority: FakeAuthority, handler: grpc.GenericRpcHandler, *, is_mutual: bool
 ) -> AsyncIterator[str]:
-    pair = authority.root.pair(CA_LEAF)
+    name = f"spiffe://{authority.root.trust_domain}/ns/garrison/sa/ca"
+    pair = authority.root.pair(Leaf(uris=(name,), dns=(CA_SERVER_NAME,)))
     credentials = grpc.ssl_server_credentials(
         [(pair.key, pair.chain)], authority.root.pem, require_client_auth=is_mutual
     )

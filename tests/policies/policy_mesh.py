@@ -113,6 +113,7 @@ class Served:
     authority: FakeAuthority
     settings: PolicySettings
     server: PolicyServer
+    bundle_address: str
     http: aiohttp.ClientSession
 
     def admin(self, path: str) -> str:
@@ -205,7 +206,7 @@ async def serving(
         task = tasks.create_task(server.run(stop))
         await asyncio.sleep(0)
         try:
-            served = Served(repository, ca, settings, server, http)
+            served = Served(repository, ca, settings, server, addresses[1], http)
             yield served
         finally:
             stop.set()

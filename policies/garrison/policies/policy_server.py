@@ -52,7 +52,7 @@ ADS = Service(
     AGGREGATED,
     (
         TypeRule(CLUSTER, wildcard_if_unnamed=True),
-        TypeRule(ENDPOINTS, resent_with=CLUSTER),
+        TypeRule(ENDPOINTS, warms=CLUSTER),
         TypeRule(LISTENER, wildcard_if_unnamed=True),
         TypeRule(ROUTES),
         TypeRule(EXTENSION, last=frozenset({MARKER})),

@@ -13,16 +13,17 @@ class TypeRule:
 
     url: the type's URL.
     wildcard_if_unnamed: a first request without names means all (LDS and CDS of old; `*` always).
-    resent_with: the URL of a type before this one: when a resource of that type changed, its
-        namesake of this type is sent again. (Envoy warms a changed cluster until its endpoints
-        come anew.)
+    warms: the URL of a type before this one, whose resources are put to use only with their
+        namesakes of this type: when one changed, its namesake is sent again, and what a client asks
+        for by name does not wait for that type's ACK. (Envoy holds back the ACK of clusters until
+        it has had the endpoints of each new or changed one.)
     last: names that are sent when a client has everything else, and again after anything else was
         sent; only to clients that subscribe to all types. Their ACK says that all before was taken.
     """
 
     url: str
     wildcard_if_unnamed: bool = False
-    resent_with: str | None = None
+    warms: str | None = None
     last: frozenset[str] = frozenset()
 
 

@@ -1,8 +1,9 @@
 """All subscriptions of one client, and which response may go next: make before break, without I/O.
 
 Types are sent in the order of the service. A type waits until nothing of the types before it is
-pending or unanswered, save for its first response, for which a starting client waits. Removals go
-when all changes were taken, in reverse order; what is `last` goes when nothing else is left.
+pending or unanswered, save for its first response, for which a starting client waits, and for what
+a type `warms`. Removals go when all changes were taken, in reverse order; what is `last` goes when
+nothing else is left.
 """
 
 from __future__ import annotations
@@ -116,15 +117,22 @@ class Stream:
     def _next_of(self, phase: Phase, view: View) -> tuple[Subscription, Update] | None:
         if phase is Phase.LAST and not self._may_end(view):
             return None
-        is_blocked = False
+        unanswered: set[str] = set()  # types before
         for subscription in self._ordered(phase):
+            rule = subscription.rule
             if subscription.in_flight:
-                is_blocked = True
+                unanswered.add(rule.url)
                 continue
-            if is_blocked and (subscription.last_nonce or phase is not Phase.CHANGES):
+            is_first = not subscription.last_nonce and phase is Phase.CHANGES
+            warms = phase is Phase.CHANGES and unanswered == {rule.warms}
+            if unanswered and not is_first and not warms:
                 continue
-            resources = view.resources.get(subscription.rule.url, NOTHING)
-            update = subscription.pending(phase, resources, force=self._sent_since_last)
+            update = subscription.pending(
+                phase,
+                view.resources.get(rule.url, NOTHING),
+                force=self._sent_since_last,
+                awaited_only=warms and not is_first,
+            )
             if update is not None:
                 return subscription, update
         return None
@@ -146,6 +154,6 @@ class Stream:
         self._sent_since_last = update.phase is not Phase.LAST
         for rule in self._service.types:
             dependent = self._subscriptions.get(rule.url)
-            if rule.resent_with == subscription.rule.url and dependent is not None:
+            if rule.warms == subscription.rule.url and dependent is not None:
                 dependent.send_again(each.name for each in update.changed)
         return Outgoing(subscription.rule.url, nonce, view.label, update)

@@ -154,12 +154,23 @@ class Subscription:
 
     # -- What it is to get -------------------------------------------------------------------
 
-    def pending(self, phase: Phase, resources: Resources, *, force: bool = False) -> Update | None:
-        """Return what this phase would send now; `force` sends the last ones whatever is held."""
+    def pending(
+        self,
+        phase: Phase,
+        resources: Resources,
+        *,
+        force: bool = False,
+        awaited_only: bool = False,
+    ) -> Update | None:
+        """Return what this phase would send now.
+
+        force: send the last ones whatever is held.
+        awaited_only: of the changes, only names that were asked for, or are to be sent again.
+        """
         match phase:
             case Phase.CHANGES:
-                changed, removed = self._changes(resources)
-                due = self._answer_due
+                changed, removed = self._changes(resources, awaited_only=awaited_only)
+                due = self._answer_due and not awaited_only
             case Phase.REMOVALS:
                 changed, due = (), False
                 removed = tuple(name for name in self._held if name not in resources)
@@ -177,11 +188,15 @@ class Subscription:
             return self._names
         return [*resources, *(name for name in self._names if name not in resources)]
 
-    def _changes(self, resources: Resources) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
+    def _changes(
+        self, resources: Resources, *, awaited_only: bool
+    ) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
         fresh: list[Resource] = []
         suspects: list[Resource] = []
         unknown: list[str] = []
         for name in self._wanted(resources):
+            if awaited_only and name not in self._owed and name not in self._again:
+                continue
             resource = resources.get(name)
             if resource is None:
                 if name in self._owed:
