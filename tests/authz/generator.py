@@ -295,7 +295,7 @@ def _glob(random: Random, path: str) -> str:
     if random.random() < 0.2:
         segments.append("**")
     segments = [*filter(None, segments)]
-    return "/" + "/".join(segments)
+    return ("/" + "/".join(segments)).replace("/**/**", "/**").replace("/**/**", "/**")
 
 
 def _regex(random: Random, path: str) -> str:

@@ -165,7 +165,10 @@ def _lines(
         if inlined:
             every = [matcher.expression, *inlined.values()]
             groups = UseGroup.of(use for each in every for use in uses(each))
+        known = len(hazards.report.diagnostics)
         hazards.check_line(line, groups, model.effect)
+        if len(hazards.report.diagnostics) > known:
+            continue
         try:
             bound = Bound(line.columns, inlined, line.place)
             disjunction = evaluator.evaluate(matcher.expression, bound)

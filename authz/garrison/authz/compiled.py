@@ -40,7 +40,7 @@ class Compiled:
         self.principals = Universe(principals, Kind.PRINCIPAL)
         self._slices = Slices(Universe(destinations, Kind.DESTINATION))
         self._renderer = Renderer(trust_domain)
-        self._policies: dict[tuple[int, Disjunction], list[tuple[str, Policy]]] = {}
+        self._policies: dict[tuple[int, Disjunction], Policy] = {}
         report = Report()
         for index, each in enumerate(compilation.lines):
             reached = self._slices.add(index, each.disjunction)
@@ -51,7 +51,8 @@ class Compiled:
         """Render the rules of `namespace/service`; raises UnknownDestinationError."""
         parts: dict[bool, list[tuple[str, Policy]]] = {True: [], False: []}
         for index, line, disjunction in self._slice(destination):
-            parts[line.line.allows] += self._rendered(index, disjunction)
+            policy = self._rendered(index, disjunction)
+            parts[line.line.allows].append((line.line.rule, policy))
         return Rules(filter_rules(RBAC.DENY, parts[False]), filter_rules(RBAC.ALLOW, parts[True]))
 
     def callers(self, destination: str) -> frozenset[str]:
@@ -83,14 +84,10 @@ class Compiled:
         if destination not in self._slices.destinations.names:
             raise UnknownDestinationError(f"no service is called {destination!r}")
 
-    def _rendered(self, index: int, disjunction: Disjunction) -> list[tuple[str, Policy]]:
+    def _rendered(self, index: int, disjunction: Disjunction) -> Policy:
         found = self._policies.get((index, disjunction))
         if found is None:
-            rule = self.compilation.lines[index].line.rule
-            found = self._policies[index, disjunction] = [
-                (f"{rule}#{number}" if number > 1 else rule, policy)
-                for number, policy in enumerate(self._renderer.policies(disjunction), start=1)
-            ]
+            found = self._policies[index, disjunction] = self._renderer.policy(disjunction)
         return found
 
     def _look(self, compiled: CompiledLine, report: Report, *, reached: bool) -> None:

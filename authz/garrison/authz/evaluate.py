@@ -13,13 +13,14 @@ from typing import Final, TypeAlias
 
 from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Principal
 from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
+from envoy.type.matcher.v3.path_pb2 import PathMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from garrison.authz.principals import is_principal, spiffe_id
 from garrison.authz.rendering import METHOD_HEADER
 from garrison.authz.schema import Request
 
-_RULE: Final = re.compile(r"(?P<rule>(?P<file>.*):(?P<line>[0-9]+))(?:#[0-9]+)?")
+_RULE: Final = re.compile(r"(?P<file>.*):(?P<line>[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,11 @@ class RuleSet:
         """Ask the denying filter, then the allowing one; what neither knows is denied."""
         for name, test in self.deny:
             if test(attributes):
-                return Decision(allowed=False, rule=rule_of(name))
+                return Decision(allowed=False, rule=name)
         for name, test in self.allow:
             if test(attributes):
-                return Decision(allowed=True, rule=rule_of(name))
+                return Decision(allowed=True, rule=name)
         return Decision(allowed=False, rule=None)
-
-
-def rule_of(policy: str) -> str:
-    """Return the `file:line` of a policy's name: further policies of a line end in `#2`, `#3`."""
-    found = _RULE.fullmatch(policy)
-    return found["rule"] if found else policy
 
 
 def _policies(rules: RBAC) -> tuple[tuple[str, _Test], ...]:
@@ -119,43 +114,33 @@ def _any_principal(identifiers: Iterable[Principal]) -> _Test:
 
 
 def _permission(rule: Permission) -> _Test:
-    match rule.WhichOneof("rule"):
-        case "any":
-            return lambda _: True
-        case "and_rules":
-            return _all([_permission(each) for each in rule.and_rules.rules])
-        case "or_rules":
-            return _any_permission(rule.or_rules.rules)
-        case "not_rule":
-            return _not(_permission(rule.not_rule))
-        case "header":
-            return _header(rule.header)
-        case "url_path":
-            text = _string(rule.url_path.path)
-            return lambda attributes: text(attributes.path)
-        case other:
-            raise ValueError(f"Permission.{other}")
+    name = rule.WhichOneof("rule")
+    if name not in _PERMISSIONS:
+        raise ValueError(f"Permission.{name}")
+    return _PERMISSIONS[name](rule)
 
 
 def _principal(identifier: Principal) -> _Test:
-    match identifier.WhichOneof("identifier"):
-        case "any":
-            return lambda _: True
-        case "and_ids":
-            return _all([_principal(each) for each in identifier.and_ids.ids])
-        case "or_ids":
-            return _any_principal(identifier.or_ids.ids)
-        case "not_id":
-            return _not(_principal(identifier.not_id))
-        case "authenticated":
-            text = _string(identifier.authenticated.principal_name)
-            return lambda attributes: attributes.uri is not None and text(attributes.uri)
-        case "direct_remote_ip":
-            cidr = identifier.direct_remote_ip
-            network = ip_network(f"{cidr.address_prefix}/{cidr.prefix_len.value}")
-            return lambda attributes: ip_address(attributes.ip) in network
-        case other:
-            raise ValueError(f"Principal.{other}")
+    name = identifier.WhichOneof("identifier")
+    if name not in _PRINCIPALS:
+        raise ValueError(f"Principal.{name}")
+    return _PRINCIPALS[name](identifier)
+
+
+def _authenticated(identifier: Principal) -> _Test:
+    text = _string(identifier.authenticated.principal_name)
+    return lambda attributes: attributes.uri is not None and text(attributes.uri)
+
+
+def _remote_ip(identifier: Principal) -> _Test:
+    cidr = identifier.direct_remote_ip
+    network = ip_network(f"{cidr.address_prefix}/{cidr.prefix_len.value}")
+    return lambda attributes: ip_address(attributes.ip) in network
+
+
+def _path(matcher: PathMatcher) -> _Test:
+    text = _string(matcher.path)
+    return lambda attributes: text(attributes.path)
 
 
 def _header(matcher: HeaderMatcher) -> _Test:
@@ -168,6 +153,26 @@ def _header(matcher: HeaderMatcher) -> _Test:
             return lambda attributes: name in attributes.headers and text(attributes.headers[name])
         case other:
             raise ValueError(f"HeaderMatcher.{other}")
+
+
+_PERMISSIONS: Final[dict[str | None, Callable[[Permission], _Test]]] = {
+    "any": lambda _rule: lambda _attributes: True,
+    "and_rules": lambda rule: _all([_permission(each) for each in rule.and_rules.rules]),
+    "or_rules": lambda rule: _any_permission(rule.or_rules.rules),
+    "not_rule": lambda rule: _not(_permission(rule.not_rule)),
+    "header": lambda rule: _header(rule.header),
+    "url_path": lambda rule: _path(rule.url_path),
+}
+_PRINCIPALS: Final[dict[str | None, Callable[[Principal], _Test]]] = {
+    "any": lambda _identifier: lambda _attributes: True,
+    "and_ids": lambda identifier: _all([_principal(each) for each in identifier.and_ids.ids]),
+    "or_ids": lambda identifier: _any_principal(identifier.or_ids.ids),
+    "not_id": lambda identifier: _not(_principal(identifier.not_id)),
+    "header": lambda identifier: _header(identifier.header),
+    "url_path": lambda identifier: _path(identifier.url_path),
+    "authenticated": _authenticated,
+    "direct_remote_ip": _remote_ip,
+}
 
 
 def _string(matcher: StringMatcher) -> _Text:

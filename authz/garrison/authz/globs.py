@@ -34,6 +34,10 @@ def glob_match(text: str, place: Place) -> Names | Pattern:
             f"engines read {min(bad)!r} in a glob differently",
             "use *, ? and **, and a line for each alternative",
         )
+    if "/**/**" in text:
+        raise RefusedError(
+            "glob-unsupported", place, f"{text!r} repeats **", "write ** once: it is any depth"
+        )
     regex = "".join(_segment(segment, place) for segment in segments)
     end = "" if text.endswith("/") else "/?"
     samples = tuple(_sample(text, star, deep) for star, deep in (("x", "x"), ("x1", "x/y")))

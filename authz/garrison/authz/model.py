@@ -193,10 +193,17 @@ def _definitions(source: SourceFile, report: Report) -> Iterator[_Definition]:
             f"the model has more than {MAX_MODEL_CHARACTERS} characters",
             "a model is a page; put what differs between lines into the policy",
         )
-    section: str | None = None
+    section: str | None = ""
     for text in _joined_lines(source, report):
         if text.value.startswith("[") and text.value.endswith("]"):
             section = _section(text, report)
+        elif section == "":
+            report.refuse(
+                "model-syntax",
+                text.place(0),
+                "this line stands before any section",
+                "begin a section with its name in brackets, alone on its line",
+            )
         elif section is not None:
             definition = _definition(section, text, report)
             if definition is not None:
@@ -246,7 +253,7 @@ def _joined_lines(source: SourceFile, report: Report) -> Iterator[Text]:
         line = raw.strip()
         place = Place(source.path, number, len(raw) - len(raw.lstrip()) + 1)
         plain = bool(line) and line[0] not in "#;"
-        if pieces and not plain:
+        if pieces and (not plain or line.startswith("[")):
             report.refuse(
                 "model-syntax",
                 place,

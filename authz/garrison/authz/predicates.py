@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
+from garrison.authz.principals import is_source
 from garrison.authz.schema import METHODS, OTHER_METHOD, Field, Kind, Request
 
 
@@ -127,10 +128,17 @@ class Literal:
 
 
 def literal(field: Field, predicate: Predicate, *, negated: bool = False) -> Literal:
-    """Build a literal in its one form: methods are a set, and the rest of a set is a set too."""
+    """Build a literal in its one form.
+
+    Methods are a set, and the rest of a set is a set too. Of names only those count that a
+    principal can have: the name of a role, which Casbin takes for a member of itself, is none.
+    """
     if field.kind is Kind.METHOD:
         members = frozenset(name for name in ALL_METHODS if predicate.holds(name) != negated)
         return Literal(field, Methods(members))
+    if field.kind is Kind.PRINCIPAL and isinstance(predicate, Names):
+        exact = frozenset(filter(is_source, predicate.exact))
+        return Literal(field, Names(exact, predicate.prefixes), negated)
     return Literal(field, predicate, negated)
 
 

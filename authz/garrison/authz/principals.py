@@ -27,6 +27,11 @@ def is_principal(name: str) -> bool:
     return bool(_PRINCIPAL.fullmatch(name))
 
 
+def is_source(name: str) -> bool:
+    """Tell whether a request can come from `name`."""
+    return name == UNAUTHENTICATED or is_principal(name)
+
+
 def is_principal_prefix(prefix: str) -> bool:
     """Tell whether `prefix` covers whole principals of one namespace: it has its slash already."""
     return bool(_PREFIX.fullmatch(prefix))

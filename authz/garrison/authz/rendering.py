@@ -1,8 +1,9 @@
-"""Conjunctions as Envoy's RBAC policies: the one format that every proxy takes.
+"""Lines as Envoy's RBAC policies: the one format that every proxy takes.
 
-A policy grants to any of its principals any of its permissions, so conjunctions that differ in one
-half only share a policy. What is asked of `src` and `ip` goes into principals, the rest into
-permissions. Paths are `url_path`, which has no query, never the header `:path`.
+What is asked of `src` and `ip` goes into principals, the rest into permissions. A policy grants to
+any of its principals any of its permissions; the alternatives of a line that are no such product
+become principals that ask for all of it. So each line is one policy, named `file:line`. Paths are
+`url_path`, which has no query, never the header `:path`.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from garrison.authz.disjunction import Conjunction, Disjunction
 from garrison.authz.predicates import Literal, Methods, Names, Network, Pattern, Predicate
-from garrison.authz.principals import is_principal, is_principal_prefix, spiffe_id
+from garrison.authz.principals import spiffe_id
 from garrison.authz.schema import METHODS, OTHER_METHOD, UNAUTHENTICATED, Kind
 
 METHOD_HEADER = ":method"
@@ -34,23 +35,28 @@ class Renderer:
     _principals: dict[Conjunction, Principal] = field(default_factory=dict)
     _permissions: dict[Conjunction, Permission] = field(default_factory=dict)
 
-    def policies(self, conjunctions: Disjunction) -> list[Policy]:
+    def policy(self, conjunctions: Disjunction) -> Policy:
         """Render the alternatives of one line."""
-        grouped: dict[Conjunction, list[Conjunction]] = {}
+        whats: dict[Conjunction, list[Conjunction]] = {}
         for conjunction in conjunctions:
             who = tuple(each for each in conjunction if each.field.kind in _IN_PRINCIPAL)
             what = tuple(each for each in conjunction if each.field.kind not in _IN_PRINCIPAL)
-            grouped.setdefault(what, []).append(who)
-        merged: dict[tuple[Conjunction, ...], list[Conjunction]] = {}
-        for what, whos in grouped.items():
-            merged.setdefault(tuple(whos), []).append(what)
-        return [
-            Policy(
+            whats.setdefault(what, []).append(who)
+        whos = next(iter(whats.values()))
+        if all(each == whos for each in whats.values()):
+            return Policy(
                 permissions=[self._permission(what) for what in whats],
                 principals=[self._principal(who) for who in whos],
             )
-            for whos, whats in merged.items()
+        alternatives = [
+            Principal.Set(ids=[self._principal(who), _as_principal(self._permission(what))])
+            for what, each in whats.items()
+            for who in each
         ]
+        return Policy(
+            permissions=[Permission(any=True)],
+            principals=[Principal(and_ids=both) for both in alternatives],
+        )
 
     def _principal(self, literals: Conjunction) -> Principal:
         found = self._principals.get(literals)
@@ -92,12 +98,11 @@ class Renderer:
         identifiers = [
             _authenticated(StringMatcher(exact=spiffe_id(name, self.trust_domain)))
             for name in sorted(exact)
-            if is_principal(name)
+            if name != UNAUTHENTICATED
         ]
         identifiers += [
             _authenticated(StringMatcher(prefix=spiffe_id(prefix, self.trust_domain)))
             for prefix in sorted(prefixes)
-            if is_principal_prefix(prefix)
         ]
         if UNAUTHENTICATED in exact:
             identifiers.append(Principal(not_id=_authenticated(StringMatcher(prefix="spiffe://"))))
@@ -114,6 +119,27 @@ def filter_rules(action: "RBAC.Action", policies: Iterable[tuple[str, Policy]]) 
     for name, policy in policies:
         rules.policies[name].CopyFrom(policy)
     return rules
+
+
+def _as_principal(permission: Permission) -> Principal:
+    """Ask the same as a principal, which may ask for anything that a permission asks for."""
+    match permission.WhichOneof("rule"):
+        case "and_rules":
+            ids = [_as_principal(each) for each in permission.and_rules.rules]
+            return Principal(and_ids=Principal.Set(ids=ids))
+        case "or_rules":
+            ids = [_as_principal(each) for each in permission.or_rules.rules]
+            return Principal(or_ids=Principal.Set(ids=ids))
+        case "not_rule":
+            return Principal(not_id=_as_principal(permission.not_rule))
+        case "header":
+            return Principal(header=permission.header)
+        case "url_path":
+            return Principal(url_path=permission.url_path)
+        case "any":
+            return Principal(any=True)
+        case other:
+            raise TypeError(other)  # nothing else is rendered
 
 
 def _authenticated(name: StringMatcher) -> Principal:

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from garrison.authz.predicates import Literal, Methods, Names, Network, Pattern, Predicate
-from garrison.authz.principals import is_principal
+from garrison.authz.principals import is_source
 from garrison.authz.schema import (
     METHODS,
     UNAUTHENTICATED,
@@ -26,7 +26,7 @@ _DEFAULTS: Final = {
     Kind.ADDRESS: ("127.0.0.1", "::1"),
 }
 _VALID: Final[dict[Kind, Callable[[str], bool]]] = {
-    Kind.PRINCIPAL: lambda value: is_principal(value) or value == UNAUTHENTICATED,
+    Kind.PRINCIPAL: is_source,
     Kind.PATH: is_canonical,
     Kind.HEADER: lambda value: value.isascii() and value == value.strip(),
 }
