@@ -74,7 +74,12 @@ def test_rule_that_allows_too_much_is_noticed() -> None:
             return Rules(RBAC(action=RBAC.DENY), whole.allow)
 
     original = compiled()
-    wide = Wide(original.compilation, TRUST, original.destinations, original.principals.names)
+    wide = Wide(
+        original.compilation,
+        original.trust_domain,
+        original.destinations,
+        original.principals.names,
+    )
     with pytest.raises(DisagreementError, match="casbin denies and the compiled rules allow"):
         check_against_casbin(wide, AMPLE)
 
