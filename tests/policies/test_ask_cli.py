@@ -175,8 +175,8 @@ def test_a_deny_line_decides(repository: Path, capsys: Captured) -> None:
 
 def test_a_service_that_is_out_of_scope_is_noted(repository: Path, capsys: Captured) -> None:
     status, found = explained(capsys, asked(repository, to="bookstore/payments", path="/charges"))
-    assert (status, found["allowed"]) == (1, False)
-    assert "outbound/no-route" in found["notes"][0]
+    assert (status, found["allowed"], found["code"]) == (1, False, "outbound/unknown-service")
+    assert "is not told of it" in found["notes"][0]
 
 
 def test_the_path_is_made_canonical_first(repository: Path, capsys: Captured) -> None:
@@ -193,6 +193,15 @@ def test_a_request_that_no_rule_routes(repository: Path, capsys: Captured) -> No
     request = {"to": "bookstore/orders", "path": "/orders/1"}
     status, found = explained(capsys, asked(repository, **request))
     assert (status, found["code"], found["route"]) == (1, "outbound/no-route", None)
+    assert found["nearest_routes"] == [
+        {
+            "name": "bookstore/orders#0",
+            "place": "routes/orders.yaml:10",
+            "differs": ["method is GET, the rule wants PUT"],
+        }
+    ]
+    assert run(asked(repository, **request)) == 1
+    assert "not routed by bookstore/orders#0" in capsys.readouterr().out
 
 
 def test_headers_choose_the_route(repository: Path, capsys: Captured) -> None:

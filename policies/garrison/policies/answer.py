@@ -9,14 +9,18 @@ from spiffe import SpiffeId
 
 from garrison.authz import Explanation
 from garrison.policies.resources.fields import Name
-from garrison.policies.routing import Routed
+from garrison.policies.routing import NearRoute, Routed
 
 NO_ROUTE = "outbound/no-route"
+UNKNOWN_SERVICE = "outbound/unknown-service"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What happens to a request. `code` is set where the mesh answers before any rule is asked."""
+    """What happens to a request.
+
+    `code` is set where the caller's own sidecar answers, before any rule is asked.
+    """
 
     commit: str
     source: SpiffeId
@@ -24,6 +28,7 @@ class Answer:
     method: str
     path: str
     route: Routed | None
+    nearest_routes: tuple[NearRoute, ...]
     decisions: Mapping[Name, Explanation]
     code: str | None
     notes: tuple[str, ...]
@@ -58,6 +63,10 @@ def as_json(answer: Answer) -> dict[str, object]:
                 for backend in answer.route.backends
             ],
         },
+        "nearest_routes": [
+            {"name": each.name, "place": each.place, "differs": list(each.differs)}
+            for each in answer.nearest_routes
+        ],
         "destinations": [
             {
                 "service": str(name),
@@ -97,11 +106,13 @@ def as_text(answer: Answer) -> str:
     lines = [f"{verdict}: {answer.source} -> {answer.service} {answer.method} {answer.path}"]
     if answer.code:
         more = f"`garrison explain {answer.code}` says more"
-        lines.append(f"  the mesh answers {answer.code}; {more}")
+        lines.append(f"  the caller's own sidecar answers {answer.code}; {more}")
     for name, decision in answer.decisions.items():
         lines += _text_of_decision(name, decision)
     if answer.route:
         lines += _text_of_route(answer.route)
+    for near in answer.nearest_routes:
+        lines.append(f"  not routed by {near.name} ({near.place}): {'; '.join(near.differs)}")
     lines += [f"  note: {note}" for note in answer.notes]
     lines.append(f"  commit {answer.commit[:12]}")
     return "\n".join(lines)

@@ -19,12 +19,12 @@ from garrison.identity.spiffe_id import (
     parse_spiffe_id,
     workload,
 )
-from garrison.policies.answer import NO_ROUTE, Answer
+from garrison.policies.answer import NO_ROUTE, UNKNOWN_SERVICE, Answer
 from garrison.policies.errors import ExplainError
 from garrison.policies.mesh import Mesh
 from garrison.policies.resources.fields import Name
-from garrison.policies.routing import Routed, RoutedRequest, route
-from garrison.policies.sidecar import Sidecar
+from garrison.policies.routing import Routed, RoutedRequest, nearest, route
+from garrison.policies.sidecar import Canonical, Sidecar
 from garrison.policies.snapshot import Snapshot
 
 
@@ -51,14 +51,9 @@ def explain(snapshot: Snapshot, question: Question, sidecar: Sidecar) -> Answer:
     headers = [("host", f"{service.name}.{service.namespace}"), *question.headers.items()]
     canonical = sidecar.canonical(question.method, question.target, headers)
     lower = {name.lower(): value for name, value in question.headers.items()}
-    routed = None
-    decisions: dict[Name, Explanation] = {}
-    code = f"outbound/{canonical.refused}" if canonical.refused else None
-    if code is None:
-        request = RoutedRequest(question.method, canonical.path, canonical.query, lower)
-        routed = route(snapshot.mesh, service, request)
-        decisions = _decisions(snapshot, caller, routed, request)
-        code = NO_ROUTE if routed is None else None
+    request = RoutedRequest(question.method, canonical.path, canonical.query, lower)
+    routed = None if canonical.refused else route(snapshot.mesh, service, request)
+    lost = canonical.refused is None and routed is None
     return Answer(
         commit=snapshot.commit,
         source=source,
@@ -66,10 +61,19 @@ def explain(snapshot: Snapshot, question: Question, sidecar: Sidecar) -> Answer:
         method=question.method,
         path=canonical.path or question.target,
         route=routed,
-        decisions=decisions,
-        code=code,
+        nearest_routes=nearest(snapshot.mesh, service, request) if lost else (),
+        decisions=_decisions(snapshot, caller, routed, request),
+        code=_code(canonical, routed, is_known=_is_known(snapshot, caller, service)),
         notes=tuple(_notes(snapshot, source, caller, service)),
     )
+
+
+def _code(canonical: Canonical, routed: Routed | None, *, is_known: bool) -> str | None:
+    if canonical.refused:
+        return f"outbound/{canonical.refused}"
+    if not is_known:
+        return UNKNOWN_SERVICE
+    return NO_ROUTE if routed is None else None
 
 
 def _source(mesh: Mesh, text: str) -> SpiffeId:
@@ -128,10 +132,13 @@ def _notes(snapshot: Snapshot, source: SpiffeId, caller: Workload, service: Name
     notes = []
     if not any(entry.spiffe_id == source for entry in snapshot.mesh.entries):
         notes.append(f"no RegistrationEntry gives anybody the identity {caller}")
-    scope = snapshot.scopes.get(str(caller))
-    if scope is None or service not in scope.hosts:
+    if not _is_known(snapshot, caller, service):
         notes.append(
-            f"no line lets {caller} call {service} at all, so its own sidecar does not know the "
-            f"service and answers {NO_ROUTE}"
+            f"no line lets {caller} call {service} at all, so its own sidecar is not told of it"
         )
     return notes
+
+
+def _is_known(snapshot: Snapshot, caller: Workload, service: Name) -> bool:
+    scope = snapshot.scopes.get(str(caller))
+    return scope is not None and service in scope.hosts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from garrison.policies.compile.routes import in_precedence
@@ -15,6 +15,8 @@ from garrison.policies.resources.http_route import (
     RouteMatch,
     ValueMatch,
 )
+
+MAX_NEAREST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,45 @@ def route(mesh: Mesh, service: Name, request: RoutedRequest) -> Routed | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class NearRoute:
+    """A rule that a request does not meet, and what of its closest match the request lacks."""
+
+    name: str
+    place: str
+    differs: tuple[str, ...]
+
+
+def nearest(mesh: Mesh, service: Name, request: RoutedRequest) -> tuple[NearRoute, ...]:
+    """Return the rules of `service` that fail on the fewest conditions."""
+    near = [
+        NearRoute(rule.name, rule.place, tuple(_differences(match, request)))
+        for match, rule in in_precedence(mesh.rules.get(service, ()))
+    ]
+    fewest = min((len(each.differs) for each in near), default=0)
+    return tuple(each for each in near if len(each.differs) == fewest)[:MAX_NEAREST]
+
+
 def _matches(match: RouteMatch, request: RoutedRequest) -> bool:
-    return (
-        match.method in {None, request.method}
-        and _matches_path(match.path, request.path)
-        and all(_matches_value(each, request.headers.get(each.name)) for each in match.headers)
-        and all(_matches_param(each, request.query) for each in match.query_params)
-    )
+    return not any(_differences(match, request))
+
+
+def _differences(match: RouteMatch, request: RoutedRequest) -> Iterator[str]:
+    if match.method not in {None, request.method}:
+        yield f"method is {request.method}, the rule wants {match.method}"
+    if not _matches_path(match.path, request.path):
+        yield f"path is {request.path}, the rule wants {match.path.type} {match.path.value}"
+    for header in match.headers:
+        given = request.headers.get(header.name)
+        if not _matches_value(header, given):
+            yield f"header {header.name} is {_shown(given)}, the rule wants {header.value}"
+    for param in match.query_params:
+        if not _matches_param(param, request.query):
+            yield f"query is {_shown(request.query)}, the rule wants {param.name}={param.value}"
+
+
+def _shown(value: str | None) -> str:
+    return "absent" if value is None else value
 
 
 def _matches_param(match: QueryParamMatch, query: str | None) -> bool:
