@@ -96,6 +96,7 @@ impl Proxy {
             telemetry: Arc::clone(&control.telemetry),
             live: Arc::clone(&live),
             credentials: Arc::clone(&control.credentials),
+            doors: workers.doors(),
         });
         let mut first = Signals::new().map_err(StartError::Signals)?;
         let mut second = Signals::new().map_err(StartError::Signals)?;

@@ -14,6 +14,7 @@ use crate::mesh::route::{
     RouteTable, ValueMatch, VirtualHost,
 };
 use crate::mesh::{Cluster, Snapshot};
+use crate::serve::{DoorState, Doors};
 use crate::telemetry::timestamp::Timestamp;
 use crate::telemetry::{Seen, Telemetry};
 
@@ -36,14 +37,18 @@ pub fn dump(admin: &Admin) -> Value {
         "bundles": bundles.trust_domains(),
         "missing": admin.missing(),
         "commit": snapshot.as_ref().map(|snapshot| &*snapshot.commit),
-        "listeners": snapshot.as_ref().map_or(Value::Null, |snapshot| listeners(snapshot)),
+        "listeners": snapshot.as_ref().map_or(Value::Null, |snapshot| listeners(snapshot, &admin.doors)),
         "routes": snapshot.as_ref().map_or(Value::Null, |snapshot| route_tables(snapshot)),
         "clusters": snapshot.as_ref().map_or(Value::Null, |s| clusters(s, &admin.telemetry)),
     })
 }
 
-fn listeners(snapshot: &Snapshot) -> Value {
-    snapshot.listeners.iter().map(|one| listener(one)).collect()
+fn listeners(snapshot: &Snapshot, doors: &Doors) -> Value {
+    let doors = doors.all();
+    let listeners = snapshot.listeners.iter();
+    listeners
+        .map(|one| listener(one, doors.get(&one.name)))
+        .collect()
 }
 
 fn listener(
@@ -53,15 +58,22 @@ fn listener(
         role,
         timeouts,
     }: &Listener,
+    door: Option<&DoorState>,
 ) -> Value {
     let Timeouts {
         idle,
         stream_idle,
         request,
     } = timeouts;
+    let state = match door {
+        None => "not yet open",
+        Some(DoorState::Open(_)) => "open",
+        Some(DoorState::Refused(_, why)) => why,
+    };
     let mut value = json!({
         "name": &**name,
         "address": address,
+        "state": state,
         "idle_timeout_seconds": idle.map(seconds),
         "stream_idle_timeout_seconds": stream_idle.map(seconds),
         "request_timeout_seconds": request.map(seconds),

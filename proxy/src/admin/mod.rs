@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::identity::Credentials;
 use crate::mesh::Live;
+use crate::serve::Doors;
 use crate::telemetry::Telemetry;
 
 const MAX_CONNECTIONS: usize = 64;
@@ -42,6 +43,7 @@ pub struct Admin {
     pub telemetry: Arc<Telemetry>,
     pub live: Arc<Live>,
     pub credentials: Arc<Credentials>,
+    pub doors: Doors,
 }
 
 impl Admin {
@@ -202,6 +204,7 @@ mod tests {
             telemetry: Telemetry::start("catalog-1", &LogTarget::Off).unwrap(),
             live: Arc::new(Live::empty()),
             credentials: Arc::new(Credentials::none(trust_domain)),
+            doors: Doors::default(),
         })
     }
 

@@ -23,7 +23,7 @@ use crate::http::h1::{Connection, Home};
 use crate::http::h2::{self, Link};
 use crate::mesh::Cluster;
 use crate::mesh::cluster::UpstreamProtocol;
-use crate::telemetry::Upstream;
+use crate::telemetry::{SeenEndpoint, Upstream};
 use crate::tls::Alpn;
 
 /// For a server that did not say how long it keeps idle connections, until it was seen to close one.
@@ -39,6 +39,8 @@ pub struct Endpoint {
     pub outstanding: Cell<u32>,
     /// While it is ejected.
     pub ejected: RefCell<Option<Ejected>>,
+    /// What of this an operator can see.
+    pub seen: Arc<SeenEndpoint>,
     pool: RefCell<Pool>,
 }
 
@@ -100,9 +102,10 @@ pub struct Reach {
 }
 
 impl Endpoint {
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(seen: Arc<SeenEndpoint>) -> Self {
         Self {
-            address,
+            address: seen.address,
+            seen,
             health: RefCell::default(),
             ewma: RefCell::new(PeakEwma::new(Instant::now())),
             outstanding: Cell::new(0),

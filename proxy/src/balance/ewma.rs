@@ -35,6 +35,11 @@ impl PeakEwma {
         self.observed = now;
     }
 
+    /// The average as it was when last observed.
+    pub fn latency(&self) -> Duration {
+        Duration::try_from_secs_f64(self.cost / 1e6).unwrap_or_default()
+    }
+
     /// What one more request would cost there: of two endpoints the one with less gets it. `outstanding` counts those in
     /// flight.
     pub fn load(&self, outstanding: u32, now: Instant) -> f64 {

@@ -80,7 +80,11 @@ impl Balancer {
                     .find(|(known, _)| known.address == address)
             });
             known.map_or_else(
-                || Rc::new(Endpoint::new(address)),
+                || {
+                    Rc::new(Endpoint::new(
+                        dialer.telemetry.endpoint(&cluster.name, address),
+                    ))
+                },
                 |(known, _)| Rc::clone(known),
             )
         };
@@ -242,7 +246,10 @@ impl Balancer {
     }
 
     fn report(&self, endpoint: &Endpoint, outcome: Outcome, latency: Duration, now: Instant) {
-        endpoint.ewma.borrow_mut().observe(latency, now);
+        let mut ewma = endpoint.ewma.borrow_mut();
+        ewma.observe(latency, now);
+        endpoint.seen.set_latency(ewma.latency());
+        drop(ewma);
         let Some(policy) = &self.reach.cluster.outlier else {
             return;
         };
@@ -258,10 +265,12 @@ impl Balancer {
             Change::None => {}
             Change::Ejected => {
                 *endpoint.ejected.borrow_mut() = Some(self.reach.ejected());
+                endpoint.seen.set_ejected(true);
                 tracing::warn!(%cluster, %upstream, "endpoint ejected");
             }
             Change::Returned => {
                 *endpoint.ejected.borrow_mut() = None;
+                endpoint.seen.set_ejected(false);
                 tracing::info!(%cluster, %upstream, "endpoint returned");
             }
         }

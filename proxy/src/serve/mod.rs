@@ -49,7 +49,7 @@ pub struct Workers {
     state: Doors,
 }
 
-/// What is listened on, for `/ready` and `/config`.
+/// What is listened on, for `/config`.
 #[derive(Debug, Clone, Default)]
 pub struct Doors(Arc<Mutex<BTreeMap<Arc<str>, DoorState>>>);
 
@@ -66,15 +66,6 @@ impl Doors {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// Is there a listener, and are all of them open?
-    pub fn are_open(&self) -> bool {
-        let all = self.all();
-        !all.is_empty()
-            && all
-                .values()
-                .all(|state| matches!(state, DoorState::Open(_)))
     }
 
     fn set(&self, name: &Arc<str>, state: DoorState) {
