@@ -10,8 +10,9 @@ ARGS ?=
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/garrison/target
 export GARRISON_PROXY_BUILD := release
 export GARRISON_ENVOY ?= $(CURDIR)/.venv/peers/envoy/_bin/envoy
+export PATH := $(CURDIR)/.venv/peers/go/bin:$(PATH)
+export GOTOOLCHAIN := local
 export UV_PYTHON_DOWNLOADS := never
-export UV_PROJECT_ENVIRONMENT := .venv
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONPATH
 
@@ -33,7 +34,7 @@ demo: ## start a whole mesh on loopback and show it; ARGS="--once --json" for sc
 	@$(MAKE) --no-print-directory build >&2
 	@exec $(BIN)/garrison demo $(ARGS)
 
-test: build .venv/peers/.locked ## run every test, in Rust and in Python
+test: build .venv/peers/.locked | git openssl ## run every test, in Rust and in Python
 	@$(CARGO) test --locked --quiet
 	@$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
 
@@ -71,9 +72,12 @@ clean: ## remove what the other targets made in this clone
 	@$(PYTHON) -m venv .tools || { rm -rf .tools; echo "garrison: Python's venv module is missing: install it (on Debian: python3-venv), or install uv" >&2; exit 1; }
 	@.tools/bin/pip install --quiet --disable-pip-version-check uv || { rm -rf .tools; echo "garrison: no package index can be reached: uv could not be fetched" >&2; exit 1; }
 
-.PHONY: python cargo
+.PHONY: python cargo git openssl
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "garrison needs Python 3.11 or later, and $(PYTHON) is not: install it, or say PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 cargo:
 	@cargo --version >/dev/null 2>&1 || { echo "garrison-proxy is written in Rust: install a toolchain with cargo, 1.88 or later" >&2; exit 1; }
+
+git openssl:
+	@command -v $@ >/dev/null || { echo "garrison's tests need $@: install it" >&2; exit 1; }
