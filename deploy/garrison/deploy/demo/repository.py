@@ -87,15 +87,20 @@ class PolicyRepository:
 async def create(example: Path, directory: Path, network: Network) -> PolicyRepository:
     """Make a repository of the example's files, moved to `network`."""
     repository = PolicyRepository(directory / "policies.git", directory / "policies")
-    shutil.copytree(example, repository.clone)
-    for file in repository.clone.rglob("*.yaml"):
-        file.write_text(network.move(file.read_text(encoding="utf-8")), encoding="utf-8")
+    copy_moved(example, repository.clone, network)
     await git(directory, "init", "--quiet", "--bare", "-b", BRANCH, str(repository.served))
     await git(repository.clone, "init", "--quiet", "-b", BRANCH)
     await git(repository.clone, "remote", "add", "origin", str(repository.served))
     await repository.commit({}, "make the bookstore")
     await git(repository.clone, "branch", "--quiet", f"--set-upstream-to=origin/{BRANCH}")
     return repository
+
+
+def copy_moved(source: Path, target: Path, network: Network) -> None:
+    """Copy a directory of text files, with their addresses moved to `network`."""
+    shutil.copytree(source, target)
+    for file in (each for each in target.rglob("*") if each.is_file()):
+        file.write_text(network.move(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def install_hook(repository: PolicyRepository, host: str, port: int) -> None:

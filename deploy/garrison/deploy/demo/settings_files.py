@@ -86,6 +86,7 @@ bundle_listen = {_text(places.bundles)}
 admin_listen = {_text(places.ca_admin)}
 repository = {_text(repository)}
 branch = "main"
+poll_seconds = 0.5
 
 [[attestors]]
 name = {_text(ATTESTOR)}

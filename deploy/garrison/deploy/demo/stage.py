@@ -34,6 +34,7 @@ from garrison.proxy.executable import find_executable
 POLICY_SERVER = "policy-server"
 READY_SECONDS = 60.0
 EXAMPLE = Path(str(files("garrison.policies"))).parent.parent / "examples" / "bookstore"
+JOINING = Path(str(files("garrison.deploy"))).parent.parent / "examples" / "join"
 # What the applications call when they are called themselves, by service.
 CALLS = {
     "bookstore/web": (
@@ -143,12 +144,14 @@ class Stage:
 async def open_stage(options: Options) -> AsyncIterator[Stage]:
     """Start a mesh that enforces the example, and end all of it with the block."""
     find_executable()
+    if not options.example.is_dir():
+        raise RejectedError(f"{options.example} is missing: run the demo from a clone of garrison")
     with (
         reserved(options.network, options.first_network) as network,
         tempfile.TemporaryDirectory(prefix="garrison-demo-") as directory,
     ):
         places = Places(Path(directory), network)
-        for folder in ("logs", "tokens", "settings", "faults", "ca"):
+        for folder in ("logs", "tokens", "settings", "faults"):
             (places.directory / folder).mkdir(mode=0o700)
         async with (
             aiohttp.ClientSession() as client,
@@ -171,6 +174,7 @@ async def _prepare(
     """Write the repository, the tokens and the settings."""
     options.progress("making the policy repository")
     policies = await repository.create(options.example, places.directory, places.network)
+    repository.copy_moved(JOINING, places.directory / "join", places.network)
     host, _, port = places.policy_admin.rpartition(":")
     repository.install_hook(policies, host, int(port))
     opened = open_repository(str(policies.served), BRANCH)

@@ -16,7 +16,8 @@ The mesh runs. In another terminal:
   a call as web                curl -x http://{web.outbound} http://catalog.bookstore/books/7
   one that nothing allows      curl -x http://{web.outbound} -X DELETE http://catalog.bookstore/books/7
   web itself                   curl http://{web.application}/
-  who enforces what            garrison status --server http://{stage.places.policy_admin}
+  who enforces what            garrison status --policy http://{stage.places.policy_admin} \\
+                                 --ca http://{stage.places.ca_admin}
   why                          garrison explain {clone} --from {identity} \\
                                  --to bookstore/catalog --method DELETE --path /books/7
   metrics of a sidecar         curl http://{web.admin}/metrics
