@@ -45,7 +45,7 @@ class Show:
         """Tell what happens now."""
         self._doing = what
         if self._live is None:
-            self.console.print(f"... {what}", highlight=False)
+            self._line(f"... {what}")
         else:
             self._live.update(self._picture())
 
@@ -53,7 +53,7 @@ class Show:
         """Tell what came of a scene."""
         self.checks.append(check)
         if self._live is None:
-            self.console.print(_row_text(check), highlight=False, soft_wrap=True)
+            self._line(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.detail}")
         else:
             self._live.update(self._picture())
 
@@ -75,18 +75,18 @@ class Show:
         """Return the checks as JSON."""
         return json.dumps({"checks": [asdict(check) for check in self.checks], "ok": self.ok})
 
+    def _line(self, text: str) -> None:
+        """Write a line as it is: nothing in it is markup, and none is cut."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _picture(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         for check in self.checks:
-            table.add_row(_mark(check), check.name, check.detail)
+            table.add_row(_mark(check), Text(check.name), Text(check.detail))
         if not self._doing:
             return table
-        return Group(table, Spinner("dots", text=self._doing))
+        return Group(table, Spinner("dots", text=Text(self._doing)))
 
 
 def _mark(check: Check) -> Text:
     return Text("ok", style="green") if check.ok else Text("FAILED", style="bold red")
-
-
-def _row_text(check: Check) -> str:
-    return f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.detail}"
