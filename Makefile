@@ -60,7 +60,7 @@ clean: ## remove what the other targets made in this clone
 
 .venv/.locked: requirements/dev.txt | $(filter .tools/%,$(UV)) python
 	@[ -x $(BIN)/python ] || $(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
-	@$(UV) pip sync --require-hashes requirements/dev.txt
+	@$(UV) pip sync --compile-bytecode --require-hashes requirements/dev.txt
 	@touch $@
 
 # Other people's programs that tests run against; apart, for their Python packages would overlap ours.
