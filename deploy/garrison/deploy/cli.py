@@ -21,7 +21,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 # command: where it is defined, and what it does
 MOUNTED = {
-    "ca": ("garrison.deploy.certificate_authority:ca", "Run the certificate authority: init, serve, status."),
+    "ca": ("garrison.deploy.certificate_authority:ca", "Run the certificate authority."),
     "policy": ("garrison.policies.cli:policy", "Run the policy server."),
     "proxy": ("garrison.proxy.cli:proxy", "Run the sidecar beside a service."),
     "check": ("garrison.policies.ask_cli:check", "Validate a policy repository before a push."),

@@ -40,7 +40,9 @@ class Tally:
             self.failures[f"{answer.status} {answer.code}".strip()] += 1
 
 
-async def call_many(observer: Observer, caller: Instance, url: str, count: int) -> Tally:
+async def call_many(
+    observer: Observer, caller: Instance, url: str, count: int, at_once: int = AT_ONCE
+) -> Tally:
     """Make that many calls, some at once."""
     tally = Tally()
     left = iter(range(count))
@@ -50,7 +52,7 @@ async def call_many(observer: Observer, caller: Instance, url: str, count: int) 
             await _call(observer, caller, url, tally)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
+        for _ in range(at_once):
             group.create_task(work())
     return tally
 

@@ -22,7 +22,7 @@ CALL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, whole."""
+    """A response, whole; names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -98,7 +98,8 @@ class Observer:
         async with self.client.request(
             method, url, headers=headers, proxy=proxy, timeout=limit
         ) as response:
-            return Answer(response.status, dict(response.headers), await response.read())
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, headers, await response.read())
 
 
 def _samples(page: str, name: str, labels: Mapping[str, str]) -> Iterator[float]:
