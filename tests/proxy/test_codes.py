@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from garrison.proxy.codes import explain, explanations
+from garrison.proxy.codes import explain, explanations, reference
 from garrison.proxy.errors import UnknownCodeError
 
 
@@ -38,3 +40,8 @@ def test_what_is_no_code_is_refused(code: str) -> None:
 def test_a_misspelt_code_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownCodeError, match="inbound/denied"):
         explain("inbound/denyed")
+
+
+def test_the_published_reference_is_current() -> None:
+    published = Path(__file__).parents[2] / "docs" / "codes.md"
+    assert published.read_text(encoding="utf-8") == reference()

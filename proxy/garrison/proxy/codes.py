@@ -56,6 +56,29 @@ def explain(code: str) -> Explanation:
     raise UnknownCodeError(f"{code!r} is no code of the mesh, such as inbound/denied{hint}")
 
 
+def reference() -> str:
+    """Return `docs/codes.md`; `python -m garrison.proxy.codes` prints it."""
+    lines = [
+        "# The mesh's own answers",
+        "",
+        "An answer that no application gave has `x-garrison-code`: what `garrison explain CODE`",
+        "says of each. Made from `proxy/garrison/proxy/codes.toml` by",
+        "`python -m garrison.proxy.codes`: change that.",
+        "",
+        "| code | HTTP | gRPC | cause | remedy |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    alike: dict[str, list[Explanation]] = {}
+    for code, one in explanations().items():
+        alike.setdefault(code.partition("/")[2], []).append(one)
+    for of_reason in alike.values():
+        codes = ", ".join(f"`{one.code}`" for one in of_reason)
+        one = of_reason[0]
+        cause, remedy = (text.replace("|", "\\|") for text in (one.cause, one.remedy))
+        lines.append(f"| {codes} | {one.status} | {one.grpc} | {cause} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
 def _parse(reasons: Mapping[str, Mapping[str, object]]) -> Iterator[Explanation]:
     for reason, entry in reasons.items():
         match entry:
@@ -71,3 +94,7 @@ def _parse(reasons: Mapping[str, Mapping[str, object]]) -> Iterator[Explanation]
                     yield Explanation(f"{hop}/{reason}", hop, status, grpc, cause, remedy)
             case _:
                 raise ValueError(f"codes.toml: {reason}: malformed")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201  # what the command is for
