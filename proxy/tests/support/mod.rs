@@ -1,5 +1,11 @@
 //! A certificate authority in memory, for tests: makes right SVIDs, and wrong ones on request.
 #![allow(dead_code)] // each test takes what it needs
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // a test may
 
 pub mod control_plane;
 pub mod resources;
