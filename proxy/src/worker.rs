@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::balance::{Balancer, Dialer, Tasks};
+use crate::mesh::listener::Timeouts;
 use crate::mesh::{Listener, Live, Snapshot};
 use crate::telemetry::Worker as Telemetry;
 use crate::tls::MeshTls;
@@ -102,6 +103,15 @@ impl Worker {
                 .collect(),
             snapshot: Arc::clone(snapshot),
         }
+    }
+
+    /// Of a listener, for a connection that begins.
+    pub fn timeouts(&self, listener: &str) -> Timeouts {
+        let view = self.view();
+        let listener = view.as_ref().and_then(|view| view.listener(listener));
+        listener
+            .map(|listener| listener.timeouts.clone())
+            .unwrap_or_default()
     }
 
     /// Follow the configuration without a request, and close connections that rest too long.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use crate::balance::{Balancer, Lease, LeaseError, Outcome, Picked};
 use crate::codes::{Hop, Reason};
 use crate::exchange::Exchange;
-use crate::http::body::Body;
+use crate::http::body::{Body, BodyError};
 use crate::http::headers::X_ATTEMPT_COUNT;
 use crate::http::replay::Replay;
 use crate::http::upstream::{Outgoing, Received};
@@ -66,7 +66,7 @@ impl Forwarding<'_> {
         };
         match outcome {
             Some(Ok(received)) => Ok(Received {
-                body: received.body.until(alarm),
+                body: received.body.until(alarm, BodyError::Deadline),
                 ..received
             }),
             Some(Err(failure)) => Err(failure.reason(self.hop)),

@@ -5,14 +5,16 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use thiserror::Error;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::replay::Attempt;
+use super::timer::{Activity, Watch};
 use super::{h1, h2};
 
 #[derive(Debug, Clone)]
@@ -42,8 +44,10 @@ pub struct Body {
     source: Source,
     /// Data bytes that passed, for the access log.
     meter: Option<Rc<Cell<u64>>>,
-    /// After this, the rest is given up.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// After this the rest is given up, with this error.
+    deadline: Option<(Pin<Box<Sleep>>, BodyError)>,
+    /// Told of each frame.
+    activity: Option<Activity>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +78,7 @@ impl From<Source> for Body {
             source,
             meter: None,
             deadline: None,
+            activity: None,
         }
     }
 }
@@ -103,10 +108,27 @@ impl Body {
         self
     }
 
-    /// Give the rest up when `deadline` fires.
+    /// Give the rest up with `error` when `deadline` fires.
     #[must_use]
-    pub fn until(mut self, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        self.deadline = deadline;
+    pub fn until(mut self, deadline: Option<Pin<Box<Sleep>>>, error: BodyError) -> Self {
+        self.deadline = deadline.map(|deadline| (deadline, error));
+        self
+    }
+
+    /// Hold a request's body to the limits of the listener that it came in by.
+    #[must_use]
+    pub fn limited(self, whole_within: Option<Duration>, watch: &Watch) -> Self {
+        if self.is_end() {
+            return self;
+        }
+        let alarm = whole_within.map(|limit| Box::pin(sleep(limit)));
+        self.until(alarm, BodyError::Stalled)
+            .watched(watch.activity())
+    }
+
+    #[must_use]
+    pub fn watched(mut self, activity: Option<Activity>) -> Self {
+        self.activity = activity;
         self
     }
 
@@ -152,18 +174,20 @@ impl Body {
             Source::Attempt(body) => body.poll_frame(cx),
         };
         let Poll::Ready(frame) = polled else {
-            ready!(self.poll_deadline(cx));
-            return Poll::Ready(Some(Err(BodyError::Deadline)));
+            return self.poll_deadline(cx).map(|error| Some(Err(error)));
         };
+        if let Some(activity) = &self.activity {
+            activity.touch();
+        }
         if let (Some(meter), Some(Ok(Frame::Data(data)))) = (&self.meter, &frame) {
             meter.set(meter.get() + data.len() as u64);
         }
         Poll::Ready(frame)
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         match &mut self.deadline {
-            Some(deadline) => deadline.as_mut().poll(cx),
+            Some((deadline, error)) => deadline.as_mut().poll(cx).map(|()| *error),
             None => Poll::Pending,
         }
     }

@@ -11,6 +11,7 @@ pub mod replay;
 pub mod service;
 pub mod stream;
 pub mod target;
+pub mod timer;
 pub mod upstream;
 
 use http::{HeaderMap, Method, Version};

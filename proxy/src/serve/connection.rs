@@ -31,11 +31,12 @@ pub async fn outbound(
     stream: TcpStream,
     stop: watch::Receiver<Stop>,
 ) {
+    let timeouts = worker.timeouts(&listener);
     let service = Outbound::new(worker, listener);
     let closing = Closing::when(stopped(stop));
     match detect(Stream::plain(stream)).await {
-        Some(Spoken::Http1(io)) => serve_http1(io, &service, closing).await,
-        Some(Spoken::Http2(stream)) => serve_http2(stream, &service, closing).await,
+        Some(Spoken::Http1(io)) => serve_http1(io, &service, closing, &timeouts).await,
+        Some(Spoken::Http2(stream)) => serve_http2(stream, &service, closing, &timeouts).await,
         None => {}
     }
 }
@@ -55,6 +56,7 @@ pub async fn inbound(
         .not_after
         .duration_since(SystemTime::now())
         .unwrap_or_default();
+    let timeouts = worker.timeouts(&listener);
     let service = Inbound::new(worker, listener, peer.id);
     let closing = Closing::when(async move {
         tokio::select! { () = stopped(stop) => {}, () = sleep(life) => {} }
@@ -62,8 +64,8 @@ pub async fn inbound(
     let stream = Stream::tls(stream);
     let serving = async {
         match peer.alpn {
-            Alpn::H2 => serve_http2(stream, &service, closing).await,
-            Alpn::Http1 => serve_http1(Io::new(stream), &service, closing).await,
+            Alpn::H2 => serve_http2(stream, &service, closing, &timeouts).await,
+            Alpn::Http1 => serve_http1(Io::new(stream), &service, closing, &timeouts).await,
         }
     };
     // Dropped at that time, whatever is under way: nobody is who they were.

@@ -7,8 +7,11 @@
     clippy::indexing_slicing
 )] // a test may
 
+pub mod application;
 pub mod control_plane;
 pub mod resources;
+pub mod pair;
+pub mod raw;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -20,12 +20,14 @@ use crate::http::body::{Body, BodyError, Frame};
 use crate::http::framing::{self, Framing};
 use crate::http::service::{Answer, Closing, Service};
 use crate::http::stream::Stream;
+use crate::http::timer::{Timer, Watch};
 use crate::http::{Head, Refusal};
+use crate::mesh::listener::Timeouts;
 
 /// From the first byte of a head to its last (ATTACKS D1).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client's pooled connection may rest so long: longer than most clients keep one, so that they close it, not we.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// A client must say within this what it speaks.
+const DETECT_TIMEOUT: Duration = Duration::from_secs(300);
 /// When we want to close, a request that is on its way is still waited for.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 /// Nothing read, or nothing written, in the middle of a message (ATTACKS D2).
@@ -48,7 +50,7 @@ pub enum Spoken {
 /// Find out by its first bytes; `None` if it never said.
 pub async fn detect(stream: Stream) -> Option<Spoken> {
     let mut io = Io::new(stream);
-    let is_h2 = timeout(IDLE_TIMEOUT, async {
+    let is_h2 = timeout(DETECT_TIMEOUT, async {
         while io.input.len() < PREFACE.len() && PREFACE.starts_with(&io.input) {
             match poll_fn(|cx| io.poll_fill(cx)).await {
                 Ok(0) | Err(_) => return None,
@@ -157,7 +159,7 @@ enum Next {
 }
 
 /// Serve a connection to its end.
-pub async fn serve<S: Service>(io: Io, service: &S, mut closing: Closing) {
+pub async fn serve<S: Service>(io: Io, service: &S, mut closing: Closing, timeouts: &Timeouts) {
     let conn = Rc::new(RefCell::new(Shared {
         io,
         scanner: Scanner::default(),
@@ -166,22 +168,13 @@ pub async fn serve<S: Service>(io: Io, service: &S, mut closing: Closing) {
         broken: false,
         stall: None,
     }));
-    let mut timer = Timer::new();
+    let mut timer = Timer::default();
     loop {
-        let next = next_head(&conn, &mut timer, &mut closing).await;
+        let next = next_head(&conn, &mut timer, &mut closing, timeouts.idle).await;
         let kept = match next {
             Next::Closed => return,
-            Next::Head(head) => turn(&conn, head, service, &mut closing).await,
-            Next::Refused(refusal) => {
-                let answer = service.refuse(refusal);
-                let how = How {
-                    is_head: false,
-                    version: Version::HTTP_11,
-                    keep_alive: false,
-                };
-                respond(&conn, answer, how, &mut closing).await;
-                Kept::Linger
-            }
+            Next::Head(head) => turn(&conn, head, service, &mut closing, timeouts).await,
+            Next::Refused(refusal) => refuse(&conn, service.refuse(refusal), &mut closing).await,
         };
         match kept {
             Kept::Open => {}
@@ -200,7 +193,12 @@ enum Kept {
     Gone,
 }
 
-async fn next_head(conn: &Conn, timer: &mut Timer, closing: &mut Closing) -> Next {
+async fn next_head(
+    conn: &Conn,
+    timer: &mut Timer,
+    closing: &mut Closing,
+    idle: Option<Duration>,
+) -> Next {
     let mut since = Instant::now();
     let mut has_begun = false;
     let mut closing_since = None;
@@ -227,33 +225,14 @@ async fn next_head(conn: &Conn, timer: &mut Timer, closing: &mut Closing) -> Nex
             *closing_since.get_or_insert_with(Instant::now) + CLOSING_GRACE
         } else {
             shared.io.shrink();
-            since + IDLE_TIMEOUT
+            let Some(idle) = idle else {
+                return Poll::Pending;
+            };
+            since + idle
         };
         timer.poll_until(cx, deadline).map(|()| Next::Closed)
     })
     .await
-}
-
-/// One alarm for a connection's whole life, moved only where it must: most requests never touch it.
-struct Timer(Pin<Box<Sleep>>);
-
-impl Timer {
-    fn new() -> Self {
-        Self(Box::pin(sleep(IDLE_TIMEOUT)))
-    }
-
-    fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if deadline < self.0.deadline() {
-            self.0.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(self.0.as_mut().poll(cx));
-            if self.0.deadline() >= deadline {
-                return Poll::Ready(());
-            }
-            self.0.as_mut().reset(deadline);
-        }
-    }
 }
 
 /// How an answer must be written for this request.
@@ -264,7 +243,13 @@ struct How {
     keep_alive: bool,
 }
 
-async fn turn<S: Service>(conn: &Conn, head: Head, service: &S, closing: &mut Closing) -> Kept {
+async fn turn<S: Service>(
+    conn: &Conn,
+    head: Head,
+    service: &S,
+    closing: &mut Closing,
+    timeouts: &Timeouts,
+) -> Kept {
     let how = How {
         is_head: head.method == Method::HEAD,
         version: head.version,
@@ -272,56 +257,66 @@ async fn turn<S: Service>(conn: &Conn, head: Head, service: &S, closing: &mut Cl
     };
     let framing = match framing::declared(&head.headers, head.version) {
         Ok(framing) => framing.unwrap_or(Framing::Empty),
-        Err(refusal) => {
-            respond(
-                conn,
-                service.refuse(refusal),
-                How {
-                    keep_alive: false,
-                    ..how
-                },
-                closing,
-            )
-            .await;
-            return Kept::Linger;
-        }
+        Err(refusal) => return refuse(conn, service.refuse(refusal), closing).await,
     };
-    let body = {
+    let mut watch = Watch::new(timeouts.stream_idle);
+    let has_body = framing != Framing::Empty;
+    {
         let mut shared = conn.borrow_mut();
         shared.decoder = framing.into();
-        shared.expects_continue =
-            framing != Framing::Empty && head.headers.contains_key(http::header::EXPECT);
-        if framing == Framing::Empty {
-            Body::default()
-        } else {
-            RequestBody(Rc::clone(conn)).into()
-        }
+        shared.expects_continue = has_body && head.headers.contains_key(http::header::EXPECT);
+    }
+    let body = if has_body {
+        Body::from(RequestBody(Rc::clone(conn))).limited(timeouts.request, &watch)
+    } else {
+        Body::default()
     };
     let answer = {
         // Boxed, so that an idle connection does not hold the room that a request needs.
         let mut call = Box::pin(service.call(head, body));
         poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if watch.poll_idle(cx).is_ready() => Poll::Ready(None),
             Poll::Pending => conn.borrow_mut().poll_gone(cx).map(|()| None),
         })
         .await
     };
     match answer {
         None => Kept::Gone,
-        Some(answer) => respond(conn, answer, how, closing).await,
+        Some(answer) => respond(conn, answer, how, closing, &mut watch).await,
     }
 }
 
+/// Answer what could not be read, and close: what follows has no beginning that could be trusted.
+async fn refuse(conn: &Conn, answer: Answer, closing: &mut Closing) -> Kept {
+    let how = How {
+        is_head: false,
+        version: Version::HTTP_11,
+        keep_alive: false,
+    };
+    respond(conn, answer, how, closing, &mut Watch::new(None)).await;
+    Kept::Linger
+}
+
 /// Write an answer, then say whether the connection can take another request.
-async fn respond(conn: &Conn, answer: Answer, how: How, closing: &mut Closing) -> Kept {
+async fn respond(
+    conn: &Conn,
+    answer: Answer,
+    how: How,
+    closing: &mut Closing,
+    watch: &mut Watch,
+) -> Kept {
     let Answer {
         status,
         headers,
         mut body,
         mut exchange,
     } = answer;
+    body = body.watched(watch.activity());
     let mut encoder = encoder(status, &headers, &body, how);
     let is_closing = poll_fn(|cx| Poll::Ready(closing.poll(cx).is_ready())).await;
+    // Asked before the connection is borrowed: the body may be read from it.
+    let is_empty = body.is_end();
     let close = {
         let mut shared = conn.borrow_mut();
         let close = !how.keep_alive
@@ -329,12 +324,20 @@ async fn respond(conn: &Conn, answer: Answer, how: How, closing: &mut Closing) -
             || encoder == Encoder::UntilClose
             || shared.broken
             || shared.expects_continue
-            || !shared.decoder.is_done() && body.is_end();
+            || !shared.decoder.is_done() && is_empty;
         shared.stall = None;
         encode::response_head(&mut shared.io.output, status, &headers, encoder, close);
         close
     };
-    let sent = poll_fn(|cx| poll_send(conn, &mut body, &mut encoder, &mut exchange, cx)).await;
+    let sent = poll_fn(
+        |cx| match poll_send(conn, &mut body, &mut encoder, &mut exchange, cx) {
+            Poll::Ready(sent) => Poll::Ready(sent),
+            Poll::Pending => watch
+                .poll_idle(cx)
+                .map(|()| Err(SendFailure::Body(BodyError::Stalled))),
+        },
+    )
+    .await;
     if let Some(exchange) = exchange {
         exchange.end(match sent {
             Ok(()) => End::Complete,

@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response, Version};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::keepalive::KeepAlive;
 use super::transfer::{Incoming, Interrupted, Outgoing, RequestBody};
@@ -23,12 +23,19 @@ use crate::http::body::{Body, BodyError};
 use crate::http::service::{Answer, Closing, Service};
 use crate::http::stream::Stream;
 use crate::http::target::Target;
+use crate::http::timer::{Timer, Watch};
+use crate::mesh::listener::Timeouts;
 
 /// For the client's preface and settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serve a connection to its end.
-pub async fn serve<S: Service>(stream: Stream, service: &S, mut closing: Closing) {
+pub async fn serve<S: Service>(
+    stream: Stream,
+    service: &S,
+    mut closing: Closing,
+    timeouts: &Timeouts,
+) {
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -44,6 +51,8 @@ pub async fn serve<S: Service>(stream: Stream, service: &S, mut closing: Closing
     let mut streams = FuturesUnordered::new();
     let mut keepalive = KeepAlive::new(connection.ping_pong());
     let mut is_leaving = false;
+    let mut idle = Timer::default();
+    let mut active = Instant::now();
     poll_fn(|cx| {
         if !is_leaving && closing.poll(cx).is_ready() {
             is_leaving = true;
@@ -54,13 +63,24 @@ pub async fn serve<S: Service>(stream: Stream, service: &S, mut closing: Closing
                 let Some(Ok((request, answer))) = accepted else {
                     return Poll::Ready(());
                 };
-                streams.push(serve_stream(service, request, answer));
+                streams.push(serve_stream(service, request, answer, timeouts));
             }
             // What the streams have to say is written by polling the connection once more.
             if !poll_streams(&mut streams, cx) {
-                return keepalive.poll_dead(cx);
+                break;
             }
         }
+        if !streams.is_empty() {
+            active = Instant::now();
+        } else if let Some(limit) = timeouts.idle {
+            let is_idle = idle.poll_until(cx, active + limit).is_ready();
+            if is_idle && !is_leaving {
+                is_leaving = true;
+                connection.graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+        }
+        keepalive.poll_dead(cx)
     })
     .await;
 }
@@ -81,6 +101,7 @@ async fn serve_stream<S: Service>(
     service: &S,
     request: Request<RecvStream>,
     mut answer: SendResponse<Bytes>,
+    timeouts: &Timeouts,
 ) {
     let (parts, stream) = request.into_parts();
     let authority = parts
@@ -101,25 +122,27 @@ async fn serve_stream<S: Service>(
         version: Version::HTTP_2,
         headers: parts.headers,
     };
+    let mut watch = Watch::new(timeouts.stream_idle);
     let body = if stream.is_end_stream() {
         Body::default()
     } else {
-        RequestBody(Incoming::new(stream)).into()
+        Body::from(RequestBody(Incoming::new(stream))).limited(timeouts.request, &watch)
     };
     let answered = {
         let mut call = pin!(service.call(head, body));
         poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if watch.poll_idle(cx).is_ready() => Poll::Ready(None),
             Poll::Pending => answer.poll_reset(cx).map(|_| None),
         })
         .await
     };
     if let Some(given) = answered {
-        send(given, answer).await;
+        send(given, answer, watch).await;
     }
 }
 
-async fn send(given: Answer, mut answer: SendResponse<Bytes>) {
+async fn send(given: Answer, mut answer: SendResponse<Bytes>, mut watch: Watch) {
     let Answer {
         status,
         headers,
@@ -134,13 +157,19 @@ async fn send(given: Answer, mut answer: SendResponse<Bytes>) {
         Err(_) => End::Gone,
         Ok(_) if is_end => End::Complete,
         Ok(stream) => {
-            let mut outgoing = Outgoing::new(stream, body);
+            let mut outgoing = Outgoing::new(stream, body.watched(watch.activity()));
             let sent = poll_fn(|cx| {
-                outgoing.poll_send(cx, |frame| {
+                let sent = outgoing.poll_send(cx, |frame| {
                     if let Some(exchange) = &mut exchange {
                         exchange.sent(frame);
                     }
-                })
+                });
+                match sent {
+                    Poll::Ready(sent) => Poll::Ready(sent),
+                    Poll::Pending => watch
+                        .poll_idle(cx)
+                        .map(|()| Err(Interrupted::Body(BodyError::Stalled))),
+                }
             });
             match sent.await {
                 Ok(()) => End::Complete,
