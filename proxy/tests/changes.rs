@@ -231,8 +231,8 @@ fn an_svid_is_replaced_under_load_without_a_failed_request() {
     let tls = |credentials: &Arc<Credentials>| {
         MeshTls::new(Arc::clone(credentials), Duration::from_secs(86_400))
     };
-    let callee = Sidecar::with(tls(&catalog), shape.callee(inbound, application.address));
-    let _caller = Sidecar::with(tls(&web), shape.caller(outbound, &[inbound]));
+    let callee = Sidecar::with(&tls(&catalog), shape.callee(inbound, application.address));
+    let _caller = Sidecar::with(&tls(&web), shape.caller(outbound, &[inbound]));
     let stop = Arc::new(AtomicBool::new(false));
     let loads: Vec<_> = (0..4).map(|_| load(outbound, &stop)).collect();
     for _ in 0..6 {

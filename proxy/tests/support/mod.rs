@@ -9,9 +9,9 @@
 
 pub mod application;
 pub mod control_plane;
-pub mod resources;
 pub mod pair;
 pub mod raw;
+pub mod resources;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

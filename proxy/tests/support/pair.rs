@@ -50,13 +50,11 @@ pub struct Sidecar {
 
 impl Sidecar {
     pub fn start(authority: &Authority, id: &str, snapshot: Snapshot) -> Self {
-        Self::with(
-            MeshTls::new(authority.credentials(id), Duration::from_secs(86_400)),
-            snapshot,
-        )
+        let tls = MeshTls::new(authority.credentials(id), Duration::from_secs(86_400));
+        Self::with(&tls, snapshot)
     }
 
-    pub fn with(tls: MeshTls, snapshot: Snapshot) -> Self {
+    pub fn with(tls: &MeshTls, snapshot: Snapshot) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -69,7 +67,7 @@ impl Sidecar {
             workers: NonZeroUsize::new(2).unwrap(),
             drain: Duration::from_secs(5),
         };
-        let workers = Workers::start(settings, Arc::clone(&live), &tls, &telemetry).unwrap();
+        let workers = Workers::start(settings, Arc::clone(&live), tls, &telemetry).unwrap();
         let doors = workers.doors();
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -348,12 +346,14 @@ impl Pair {
         let authority = Authority::new(TRUST_DOMAIN);
         let (outbound, inbound) = (free_address(), free_address());
         let endpoints = [&[inbound], others].concat();
-        let callee = Sidecar::start(&authority, CATALOG, shape.callee(inbound, application));
-        let caller = Sidecar::start(&authority, WEB, shape.caller(outbound, &endpoints));
+        let (at_server, at_client) = (
+            shape.callee(inbound, application),
+            shape.caller(outbound, &endpoints),
+        );
         Self {
+            callee: Sidecar::start(&authority, CATALOG, at_server),
+            caller: Sidecar::start(&authority, WEB, at_client),
             shape,
-            caller,
-            callee,
             outbound,
             inbound,
             authority,
