@@ -31,7 +31,7 @@ def mesh() -> Iterator[Mesh]:
 
 @contextmanager
 def envoy_beside(
-    mesh: Mesh, identity: str, directory: Path, host: str, serves: bool
+    mesh: Mesh, identity: str, directory: Path, host: str, *, serves: bool
 ) -> Iterator[Envoy]:
     """Run Envoy on an address, as the sidecar of that identity's application."""
     places = mesh.stage.places
@@ -88,12 +88,12 @@ def test_envoy_calls_garrison(mesh: Mesh, caller: str) -> None:
     mesh.until(logged, otherwise="no callee logged the identity that Envoy called with")
 
 
-def test_garrison_denies_envoy(mesh: Mesh, caller: str) -> None:
+def test_garrison_denies_envoy(caller: str) -> None:
     status, body = through(caller, "http://catalog.bookstore/books/7", "DELETE")
     assert (status, "inbound/denied" in body) == (403, True)
 
 
-def test_envoy_does_not_know_what_its_identity_may_not_call(mesh: Mesh, caller: str) -> None:
+def test_envoy_does_not_know_what_its_identity_may_not_call(caller: str) -> None:
     assert through(caller, "http://ratings.bookstore/ratings/7")[0] == 404
 
 
@@ -109,7 +109,8 @@ def test_envoy_denies_garrison(mesh: Mesh, callee: Envoy) -> None:
     assert callee.counter("http.inbound.rbac.denied") + callee.counter("http.inbound.rbac.allowed")
 
 
-def test_envoy_follows_commits_and_says_so(mesh: Mesh, callee: Envoy) -> None:
+@pytest.mark.usefixtures("callee")
+def test_envoy_follows_commits_and_says_so(mesh: Mesh) -> None:
     before = mesh.head()
     name = f"envoy-{mesh.instance('ratings-1').address}"
     lines = mesh.stage.policies.read("authz/ratings.csv")
