@@ -15,7 +15,7 @@ def test_a_server_with_another_services_svid_is_refused(own_mesh: Mesh, tmp_path
     own_mesh.kill("payments-1.sidecar")
     with serving(own_mesh.instance("payments-1").inbound, identity):
         answer = own_mesh.call("orders-1", "http://payments.bookstore/charges/7")
-    assert (answer.status, answer.code) == (503, "outbound/peer-identity")
+    assert (answer.status, answer.code) == (502, "outbound/peer-identity")
 
 
 def test_a_server_of_a_foreign_authority_is_refused(own_mesh: Mesh, tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_server_of_a_foreign_authority_is_refused(own_mesh: Mesh, tmp_path: Pa
     own_mesh.kill("payments-1.sidecar")
     with serving(own_mesh.instance("payments-1").inbound, foreign.write(tmp_path, roots)):
         answer = own_mesh.call("orders-1", "http://payments.bookstore/charges/7")
-    assert (answer.status, answer.code) == (503, "outbound/peer-identity")
+    assert (answer.status, answer.code) == (502, "outbound/tls-failed")
 
 
 def test_a_server_with_the_right_svid_is_called(own_mesh: Mesh, tmp_path: Path) -> None:
