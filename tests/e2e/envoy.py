@@ -59,7 +59,8 @@ class Envoy:
             if self.process.poll() is not None:
                 break
             try:
-                if self.counter("listener_manager.total_listeners_active") >= listeners:
+                active = self.counter("listener_manager.total_listeners_active")
+                if self.counter("listener_manager.workers_started") and active >= listeners:
                     return
             except OSError:
                 pass  # its admin port is not open yet
