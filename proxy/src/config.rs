@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use crate::identity::spiffe_id::TrustDomain;
+use crate::telemetry::LogTarget;
 
 /// All that a proxy is told by its own operator; the rest comes from the policy server.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Config {
         deserialize_with = "seconds"
     )]
     pub drain: Duration,
+    /// `stdout` (the default), `off`, or a file to append to.
+    #[serde(default = "to_stdout", deserialize_with = "log_target")]
+    pub access_log: LogTarget,
     pub node: Node,
     pub ca: Ca,
     pub policy: Policy,
@@ -146,6 +150,9 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         config.ca.roots = folder.join(&config.ca.roots);
         config.ca.token = folder.join(&config.ca.token);
+        if let LogTarget::File(file) = &mut config.access_log {
+            *file = folder.join(&*file);
+        }
         Ok(config)
     }
 
@@ -191,6 +198,19 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
         )));
     }
     Ok(Duration::from_secs(value))
+}
+
+fn log_target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogTarget, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Err(de::Error::custom("expected stdout, off or a file")),
+        "stdout" => Ok(LogTarget::Stdout),
+        "off" => Ok(LogTarget::Off),
+        file => Ok(LogTarget::File(file.into())),
+    }
+}
+
+fn to_stdout() -> LogTarget {
+    LogTarget::Stdout
 }
 
 fn one_per_core() -> NonZeroUsize {
@@ -261,6 +281,23 @@ listen = "127.0.10.1:15000"
         assert_eq!(
             config.ca.max_peer_svid_lifetime,
             Duration::from_secs(86_400)
+        );
+    }
+
+    #[test]
+    fn access_log_goes_where_it_is_said() {
+        let target = |line: &str| {
+            let text = WHOLE.replace("workers = 1", line);
+            parse(&text).map(|config| config.access_log)
+        };
+        assert_eq!(target("workers = 1").unwrap(), LogTarget::Stdout);
+        assert_eq!(target("access_log = \"off\"").unwrap(), LogTarget::Off);
+        let file = LogTarget::File("/etc/garrison/access.log".into());
+        assert_eq!(target("access_log = \"access.log\"").unwrap(), file);
+        let refused = target("access_log = \"\"").unwrap_err().to_string();
+        assert!(
+            refused.contains(":3: expected stdout, off or a file"),
+            "{refused}"
         );
     }
 

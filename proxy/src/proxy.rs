@@ -19,7 +19,7 @@ use crate::control_plane::ControlPlane;
 use crate::identity::{Credentials, maintain};
 use crate::mesh::Live;
 use crate::serve::{Settings, Workers};
-use crate::telemetry::{LogTarget, Telemetry};
+use crate::telemetry::Telemetry;
 use crate::tls::MeshTls;
 use crate::xds::PolicyClient;
 
@@ -28,7 +28,7 @@ use crate::xds::PolicyClient;
 pub enum StartError {
     #[error("cannot make the control side's runtime")]
     Runtime(#[source] io::Error),
-    #[error("cannot open the access log")]
+    #[error("cannot open access_log; name a file that can be written, stdout or off")]
     AccessLog(#[source] io::Error),
     #[error("cannot listen on admin.listen = {0}; choose a free address")]
     Admin(SocketAddr, #[source] io::Error),
@@ -56,7 +56,7 @@ struct Proxy {
 impl Proxy {
     fn start(config: &Config) -> Result<Self, StartError> {
         let telemetry =
-            Telemetry::start(&config.node.id, &LogTarget::Stdout).map_err(StartError::AccessLog)?;
+            Telemetry::start(&config.node.id, &config.access_log).map_err(StartError::AccessLog)?;
         let credentials = Arc::new(Credentials::none(config.trust_domain.clone()));
         let tls = MeshTls::new(Arc::clone(&credentials), config.ca.max_peer_svid_lifetime);
         let live = Arc::new(Live::empty());
