@@ -125,10 +125,12 @@ class CaSettings(InitSettings):
     admin_listen: LoopbackAddress = "127.0.0.1:15014"
     svid: SvidSettings = SvidSettings()
     limits: LimitSettings = LimitSettings()
-    attestors: Annotated[tuple[OidcSettings, ...], Field(min_length=1, max_length=32)]
+    attestors: tuple[OidcSettings, ...]
 
     @model_validator(mode="after")
-    def _attestors_differ(self) -> Self:
+    def _attestors_are_distinct(self) -> Self:
+        if not self.attestors:
+            raise ValueError("one or more [[attestors]] are wanted")
         for what in ("name", "issuer"):
             values = [getattr(attestor, what) for attestor in self.attestors]
             if len(set(values)) != len(values):

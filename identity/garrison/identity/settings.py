@@ -74,6 +74,9 @@ def _describe(error: ValidationError, source: str) -> str:
     lines = []
     for detail in error.errors(include_url=False, include_input=False):
         field = ".".join(str(part) for part in detail["loc"])
-        reason = "no such setting" if detail["type"] == "extra_forbidden" else detail["msg"].lower()
+        message = detail["msg"].removeprefix("Value error, ")
+        reason = message[:1].lower() + message[1:] if message[1:2].islower() else message
+        if detail["type"] == "extra_forbidden":
+            reason = "no such setting"
         lines.append(f"{source}: {field}: {reason}")
     return "\n".join(lines)
