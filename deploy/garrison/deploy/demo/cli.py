@@ -57,7 +57,7 @@ async def _run(options: Options, show: Show, *, stays: bool) -> None:
 
 
 async def _stay(stage: Stage, show: Show) -> None:
-    show.console.print(what_to_try(stage))
+    show.tell(what_to_try(stage))
     show.doing("running until Ctrl-C")
     await asyncio.Event().wait()
 

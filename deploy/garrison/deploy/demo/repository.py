@@ -90,6 +90,9 @@ async def create(example: Path, directory: Path, network: Network) -> PolicyRepo
     copy_moved(example, repository.clone, network)
     await git(directory, "init", "--quiet", "--bare", "-b", BRANCH, str(repository.served))
     await git(repository.clone, "init", "--quiet", "-b", BRANCH)
+    # Whoever edits here need not have told git who they are.
+    await git(repository.clone, "config", "user.name", GIT_ENVIRONMENT["GIT_AUTHOR_NAME"])
+    await git(repository.clone, "config", "user.email", GIT_ENVIRONMENT["GIT_AUTHOR_EMAIL"])
     await git(repository.clone, "remote", "add", "origin", str(repository.served))
     await repository.commit({}, "make the bookstore")
     await git(repository.clone, "branch", "--quiet", f"--set-upstream-to=origin/{BRANCH}")

@@ -45,7 +45,7 @@ class Show:
         """Tell what happens now."""
         self._doing = what
         if self._live is None:
-            self._line(f"... {what}")
+            self.tell(f"... {what}")
         else:
             self._live.update(self._picture())
 
@@ -53,7 +53,7 @@ class Show:
         """Tell what came of a scene."""
         self.checks.append(check)
         if self._live is None:
-            self._line(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.detail}")
+            self.tell(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.detail}")
         else:
             self._live.update(self._picture())
 
@@ -75,7 +75,7 @@ class Show:
         """Return the checks as JSON."""
         return json.dumps({"checks": [asdict(check) for check in self.checks], "ok": self.ok})
 
-    def _line(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Write a line as it is: nothing in it is markup, and none is cut."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
