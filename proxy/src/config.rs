@@ -104,7 +104,7 @@ pub struct Admin {
 /// Why a configuration file cannot be used. The text says what, where, and what would be right.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("cannot read configuration {path}: {source}; name a readable file with --config", path = path.display())]
+    #[error("cannot read configuration {path}; name a readable file with --config", path = path.display())]
     Unreadable {
         path: PathBuf,
         source: std::io::Error,

@@ -48,14 +48,6 @@ pub enum LineError {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Line<'a> {
-    #[serde(borrow)]
-    Request(Question<'a>),
-    Rules(Filters<'a>),
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Filters<'a> {
     #[serde(borrow)]
@@ -123,26 +115,38 @@ fn answer(
     if line.len() as u64 > MAX_LINE_BYTES {
         return Err(LineError::TooLong);
     }
-    match serde_json::from_slice(line)? {
-        Line::Rules(Filters { deny, allow }) => {
+    match serde_json::from_slice(line) {
+        Ok(question) => {
+            let rules = rules.as_ref().ok_or(LineError::NoRules)?;
+            decide(rules, &question, answers)?;
+        }
+        Err(no_request) => {
+            let Ok(Filters { deny, allow }) = serde_json::from_slice(line) else {
+                return Err(no_request.into());
+            };
             let (deny, allow) = (filter("deny", &deny)?, filter("allow", &allow)?);
             *rules = Some(Authorization::compile(&deny, &allow)?);
         }
-        Line::Request(question) => {
-            let rules = rules.as_ref().ok_or(LineError::NoRules)?;
-            let principal = match &question.principal {
-                Some(id) => Principal::Spiffe(Arc::from(&**id)),
-                None => Principal::Unauthenticated,
-            };
-            let decision = rules.resolve(&principal).decide(&request(&question)?);
-            let answer = Answer {
-                allowed: decision.allowed,
-                rule: decision.rule.as_deref(),
-            };
-            serde_json::to_writer(&mut *answers, &answer)?;
-            answers.push(b'\n');
-        }
     }
+    Ok(())
+}
+
+fn decide(
+    rules: &Authorization,
+    question: &Question<'_>,
+    answers: &mut Vec<u8>,
+) -> Result<(), LineError> {
+    let principal = match &question.principal {
+        Some(id) => Principal::Spiffe(Arc::from(&**id)),
+        None => Principal::Unauthenticated,
+    };
+    let decision = rules.resolve(&principal).decide(&request(question)?);
+    let answer = Answer {
+        allowed: decision.allowed,
+        rule: decision.rule.as_deref(),
+    };
+    serde_json::to_writer(&mut *answers, &answer)?;
+    answers.push(b'\n');
     Ok(())
 }
 
