@@ -8,6 +8,8 @@ node says only where it listens and which dialect it speaks.
 from __future__ import annotations
 
 import asyncio
+import gc
+import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -58,6 +60,7 @@ ADS = Service(
         TypeRule(EXTENSION, last=frozenset({MARKER})),
     ),
 )
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000  # almost all are of a snapshot, and stay
 _STOP_SECONDS = 0.5  # for streams to end when the server goes
 
 log = structlog.get_logger()
@@ -240,11 +243,19 @@ class PolicyServer:
 
 async def serve(server: PolicyServer) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP looks at the repository at once."""
+    _make_room()
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, server.look_now)
     await server.run(stop)
+
+
+def _make_room() -> None:
+    """Let this process hold many streams: as many files as it may, and few looks for garbage."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def _view(snapshot: Snapshot, client: Client) -> View:
