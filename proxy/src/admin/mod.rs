@@ -129,7 +129,7 @@ impl Admin {
                 bundles.get(&self.credentials.trust_domain).is_some(),
             ),
             ("configuration", self.live.load().is_some()),
-            ("listeners", control.is_listening()),
+            ("listeners", self.doors.are_open()),
             ("draining", !control.is_draining()),
         ];
         needed
@@ -195,6 +195,7 @@ mod tests {
     use crate::mesh::route::{
         Action, Forward, PathMatch, Route, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
     };
+    use crate::serve::DoorState;
     use crate::telemetry::LogTarget;
 
     fn admin() -> Arc<Admin> {
@@ -228,7 +229,8 @@ mod tests {
             serde_json::json!({"ready": false, "missing": missing})
         );
         assert_eq!(get(&admin, "/live").status(), StatusCode::OK);
-        admin.telemetry.control.set_listening(true);
+        let address = ([127, 0, 10, 1], 15006).into();
+        admin.doors.set(&"inbound".into(), DoorState::Open(address));
         admin.telemetry.control.set_draining();
         let missing = serde_json::json!(["identity", "bundle", "configuration", "draining"]);
         assert_eq!(body(&get(&admin, "/ready"))["missing"], missing);

@@ -49,7 +49,7 @@ pub struct Workers {
     state: Doors,
 }
 
-/// What is listened on, for `/config`.
+/// What is listened on, for `/ready` and `/config`.
 #[derive(Debug, Clone, Default)]
 pub struct Doors(Arc<Mutex<BTreeMap<Arc<str>, DoorState>>>);
 
@@ -68,7 +68,14 @@ impl Doors {
             .clone()
     }
 
-    fn set(&self, name: &Arc<str>, state: DoorState) {
+    /// Is there a listener, and are all of them open?
+    pub fn are_open(&self) -> bool {
+        let all = self.all();
+        let is_open = |state: &DoorState| matches!(state, DoorState::Open(_));
+        !all.is_empty() && all.values().all(is_open)
+    }
+
+    pub(crate) fn set(&self, name: &Arc<str>, state: DoorState) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -141,11 +148,7 @@ impl Workers {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let complete = match snapshot {
-                Some(snapshot) => {
-                    let complete = self.apply(&snapshot);
-                    self.telemetry.control.set_listening(complete);
-                    complete
-                }
+                Some(snapshot) => self.apply(&snapshot),
                 None => true,
             };
             tokio::select! {

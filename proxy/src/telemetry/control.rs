@@ -38,7 +38,6 @@ pub struct Control {
     applied_at: AtomicU64,
     commit: Mutex<Option<Arc<str>>>,
     connected: [AtomicBool; Server::ALL.len()],
-    listening: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -68,15 +67,6 @@ impl Control {
 
     pub fn applied_at(&self) -> Option<u64> {
         Some(self.applied_at.load(Ordering::Relaxed)).filter(|&at| at > 0)
-    }
-
-    /// Every listener of the configuration in force accepts connections.
-    pub fn set_listening(&self, listening: bool) {
-        self.listening.store(listening, Ordering::Relaxed);
-    }
-
-    pub fn is_listening(&self) -> bool {
-        self.listening.load(Ordering::Relaxed)
     }
 
     /// The proxy is about to end; there is no way back.
