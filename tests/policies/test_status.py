@@ -123,7 +123,8 @@ def test_a_laggard_is_named_with_its_reason() -> None:
     assert answer["proxies"][1]["last_nack"]["reason"] == "no [b]x"
     table = asyncio.run(asked(told)).stdout
     assert "1 behind" in table
-    assert "web-2" in table
+    assert f"web-2 refused a Cluster of {C1[:10]}: no [b]x" in table
+    assert "bookstore/web" in table
 
 
 def test_a_proxy_that_only_the_ca_knows_is_a_laggard() -> None:

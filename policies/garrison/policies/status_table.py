@@ -10,6 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from garrison.identity.spiffe_id import (
+    SpiffeIdRejectedError,
+    namespace_and_account,
+    parse_spiffe_id,
+)
 from garrison.policies.status import MeshStatus, Proxy
 
 _SHORT = 10  # digits of a commit that a person reads
@@ -24,6 +29,7 @@ def show(status: MeshStatus, *, as_json: bool) -> None:
     console.print(_headline(status))
     if status.proxies:
         console.print(_table(status))
+        _show_nacks(console, status)
     _show_refusal(console, status)
     if status.policy.unavailable:
         console.print(f"[yellow]repository not read:[/] {escape(status.policy.unavailable)}")
@@ -42,7 +48,7 @@ def _headline(status: MeshStatus) -> str:
 
 def _table(status: MeshStatus) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("NODE", "IDENTITY", "KIND", "COMMIT", "BUNDLE", "SVID EXPIRES", "LAST NACK"):
+    for title in ("NODE", "IDENTITY", "KIND", "COMMIT", "BUNDLE", "SVID EXPIRES"):
         table.add_column(title, overflow="fold")
     for proxy in sorted(status.proxies, key=lambda each: (each.in_sync, each.node)):
         table.add_row(*map(_plain, _cells(proxy)), style=None if proxy.in_sync else "red")
@@ -51,16 +57,29 @@ def _table(status: MeshStatus) -> Table:
 
 def _cells(proxy: Proxy) -> tuple[str, ...]:
     bundle = {None: "unknown", True: "current", False: "old"}[proxy.bundle_in_sync]
-    nack = proxy.last_nack
     return (
         proxy.node,
-        proxy.spiffe_id.removeprefix("spiffe://"),
+        _short(proxy.spiffe_id),
         proxy.kind or "not connected",
         (proxy.commit or "none")[:_SHORT],
         bundle,
         _in(proxy.svid_expires_at - datetime.now(UTC)),
-        f"{nack.commit[:_SHORT]} {nack.type}: {nack.reason}" if nack else "",
     )
+
+
+def _short(spiffe_id: str) -> str:
+    """Write a workload as policy does."""
+    try:
+        return str(namespace_and_account(parse_spiffe_id(spiffe_id)))
+    except SpiffeIdRejectedError:
+        return spiffe_id
+
+
+def _show_nacks(console: Console, status: MeshStatus) -> None:
+    for proxy in status.proxies:
+        if nack := proxy.last_nack:
+            told = f"{proxy.node} refused a {nack.type} of {nack.commit[:_SHORT]}: {nack.reason}"
+            console.print(f"[red]{_plain(told)}[/]")
 
 
 def _plain(text: str) -> str:
