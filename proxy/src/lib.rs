@@ -4,6 +4,7 @@ pub mod admin;
 pub mod authorize;
 mod backoff;
 pub mod balance;
+pub mod causes;
 pub mod codes;
 pub mod config;
 pub mod control_plane;

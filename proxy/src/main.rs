@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use garrison_proxy::authorize::decide;
+use garrison_proxy::causes::with_causes;
 use garrison_proxy::config::Config;
 use garrison_proxy::http::canonicalize;
 use garrison_proxy::{proxy, validate};
@@ -65,14 +66,4 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
         .init();
     proxy::run(&config)?;
     Ok(())
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

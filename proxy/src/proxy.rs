@@ -16,7 +16,7 @@ use tracing::info;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::control_plane::ControlPlane;
-use crate::identity::{Credentials, maintain};
+use crate::identity::{BootstrapError, Credentials, check_files, maintain};
 use crate::mesh::Live;
 use crate::serve::{Settings, Workers};
 use crate::telemetry::Telemetry;
@@ -26,6 +26,8 @@ use crate::xds::PolicyClient;
 /// Why the proxy does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    #[error("[ca] is unusable")]
+    Bootstrap(#[from] BootstrapError),
     #[error("cannot make the control side's runtime")]
     Runtime(#[source] io::Error),
     #[error("cannot open access_log; name a file that can be written, stdout or off")]
@@ -55,6 +57,7 @@ struct Proxy {
 
 impl Proxy {
     fn start(config: &Config) -> Result<Self, StartError> {
+        check_files(&config.ca)?;
         let telemetry =
             Telemetry::start(&config.node.id, &config.access_log).map_err(StartError::AccessLog)?;
         let credentials = Arc::new(Credentials::none(config.trust_domain.clone()));

@@ -20,6 +20,7 @@ use envoy_types::util::pack_any;
 use prost::Message;
 use support::control_plane::Files;
 use support::resources::{cluster, whole};
+use support::{Authority, TRUST_DOMAIN};
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_garrison-proxy"));
@@ -61,7 +62,7 @@ struct Settings {
 
 impl Settings {
     fn new(admin: &str) -> Self {
-        let files = Files::new("");
+        let files = Files::new(&Authority::new(TRUST_DOMAIN).root_pem());
         let path = files.folder.join("proxy.toml");
         let text = format!(
             r#"trust_domain = "bookstore.example"
@@ -125,6 +126,24 @@ fn unusable_configuration_is_one_message() {
 }
 
 #[test]
+fn missing_or_empty_roots_and_a_missing_token_are_one_message() {
+    let settings = Settings::new("127.0.0.1:0");
+    let file = |name: &str| settings.files.folder.join(name);
+    std::fs::remove_file(file("token")).unwrap();
+    let message = complaint(&settings.arguments(), b"");
+    assert!(message.contains("token: No such file"), "{message}");
+    std::fs::write(file("roots.pem"), "").unwrap();
+    let message = complaint(&settings.arguments(), b"");
+    assert!(
+        message.contains("roots.pem must have the CA's root certificates"),
+        "{message}"
+    );
+    std::fs::remove_file(file("roots.pem")).unwrap();
+    let message = complaint(&settings.arguments(), b"");
+    assert!(message.contains("roots.pem: No such file"), "{message}");
+}
+
+#[test]
 fn port_in_use_is_one_message() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -157,7 +176,7 @@ fn proxy_without_a_mesh_waits_and_ends_at_sigterm() {
     let log = text(&output.stderr);
     assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
     assert!(
-        log.contains("svid not renewed") && log.contains("no PEM certificate"),
+        log.contains("svid not renewed") && log.contains("Connection refused"),
         "{log}"
     );
     let token = std::fs::read_to_string(settings.files.folder.join("token")).unwrap();

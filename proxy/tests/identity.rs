@@ -28,7 +28,7 @@ use rcgen::CertificateSigningRequestParams;
 use support::control_plane::{
     Asked, CA_ID, Conversation, Files, POLICY_SERVER_ID, Server, control, within,
 };
-use support::{Authority, CATALOG, TRUST_DOMAIN, leaf_params};
+use support::{Authority, CATALOG, TRUST_DOMAIN, WEB, leaf_params};
 use tonic::{Code, Status};
 
 /// Sign the CSR's key as `id`, for so many seconds.
@@ -185,6 +185,29 @@ async fn attack_h9_expired_certificate_is_refused() {
 #[tokio::test]
 async fn certificate_of_another_trust_domain_is_refused() {
     refuses(|authority, asked| certify(authority, asked, "spiffe://other.example/a", 3600)).await;
+}
+
+#[tokio::test]
+async fn attack_h9_renewal_as_somebody_else_is_refused() {
+    let mesh = Mesh::new();
+    let ours = mesh.authority.svid(CATALOG, Duration::from_secs(3600));
+    mesh.credentials.set_svid(Arc::new(ours));
+    let attempts = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&attempts);
+    let ca = mesh
+        .ca(move |authority, asked| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            Ok(certify(authority, &asked, WEB, 3600))
+        })
+        .await;
+    let (bundles, _conversations) = Server::discovery(&mesh.authority, CA_ID).await;
+    let asked = async {
+        while attempts.load(Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    mesh.until(&ca, &bundles, asked).await;
+    assert_eq!(mesh.credentials.svid().unwrap().id.as_str(), CATALOG);
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +15,17 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use prost::Name;
-use thiserror::Error as ThisError;
+use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::BootstrapError;
 use super::bundle::{Bundles, Roots, RootsError};
 use super::spiffe_id::{SpiffeIdError, TrustDomain};
+use super::svid::Svid;
 use crate::backoff::Backoff;
+use crate::causes::with_causes;
 use crate::control_plane::{ControlPlane, ControlServer, LinkError};
 use crate::telemetry::Server;
 use crate::tls::AuthenticateAs;
@@ -45,7 +47,7 @@ pub(super) struct BundleClient {
     pub versions: HashMap<String, String>,
 }
 
-#[derive(Debug, ThisError)]
+#[derive(Debug, Error)]
 enum SessionError {
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -56,7 +58,7 @@ enum SessionError {
 }
 
 /// Why a pushed bundle is refused.
-#[derive(Debug, ThisError)]
+#[derive(Debug, Error)]
 enum BundleError {
     #[error("{0:?}: {1}")]
     Secret(String, Fault),
@@ -82,17 +84,14 @@ impl BundleClient {
                 continue;
             }
             renewals.mark_unchanged();
-            match self.session(&mut renewals, &mut backoff).await {
-                Ok(()) => {}
-                Err(error) => {
-                    let cause = error.source().map(ToString::to_string);
-                    warn!(%error, cause, "bundle stream lost");
-                    self.control
-                        .telemetry
-                        .control
-                        .set_connected(Server::Bundles, false);
-                    sleep(backoff.next()).await;
-                }
+            if let Err(error) = self.session(&mut renewals, &mut backoff).await {
+                let error = with_causes(&error);
+                warn!(error, "bundle stream lost");
+                self.control
+                    .telemetry
+                    .control
+                    .set_connected(Server::Bundles, false);
+                sleep(backoff.next()).await;
             }
         }
     }
@@ -100,37 +99,32 @@ impl BundleClient {
     /// One stream; it ends well when our SVID was renewed, so that the CA sees the new one.
     async fn session(
         &mut self,
-        renewals: &mut tokio::sync::watch::Receiver<Option<Arc<super::svid::Svid>>>,
+        renewals: &mut watch::Receiver<Option<Arc<Svid>>>,
         backoff: &mut Backoff,
     ) -> Result<(), SessionError> {
         let bundles = self.control.credentials.control_bundles(&self.roots)?;
         let (server, tls) = (self.server.clone(), self.control.tls.clone());
-        server
-            .with_link(&tls, bundles, AuthenticateAs::Svid, async |link| {
-                let first = subscribe_to_all(Secret::type_url(), self.versions.clone());
-                let node = self.control.node.clone();
-                let mut stream =
-                    DeltaStream::open(link, self.server.origin.clone(), METHOD, node, vec![first])
-                        .await?;
-                loop {
-                    let response = tokio::select! {
-                        _ = renewals.changed() => return Ok(()),
-                        response = stream.next() => response?,
-                    };
-                    backoff.reset();
-                    self.control
-                        .telemetry
-                        .control
-                        .set_connected(Server::Bundles, true);
-                    let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
-                    let verdict = self.take(response).map_err(|error| error.to_string());
-                    if let Err(reason) = &verdict {
-                        warn!(reason, "trust bundle refused");
-                    }
-                    stream.answer(type_url, nonce, verdict).await?;
+        let session = server.with_link(&tls, bundles, AuthenticateAs::Svid, async |link| {
+            let first = subscribe_to_all(Secret::type_url(), self.versions.clone());
+            let (origin, node) = (server.origin.clone(), self.control.node.clone());
+            let mut stream = DeltaStream::open(link, origin, METHOD, node, vec![first]).await?;
+            loop {
+                let response = stream.next().await?;
+                backoff.reset();
+                let telemetry = &self.control.telemetry;
+                telemetry.control.set_connected(Server::Bundles, true);
+                let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
+                let verdict = self.take(response).map_err(|error| error.to_string());
+                if let Err(reason) = &verdict {
+                    warn!(reason, "trust bundle refused");
                 }
-            })
-            .await
+                stream.answer(type_url, nonce, verdict)?;
+            }
+        });
+        tokio::select! {
+            _ = renewals.changed() => Ok(()),
+            ended = Box::pin(session) => ended,
+        }
     }
 
     /// Take a response whole, or nothing of it.

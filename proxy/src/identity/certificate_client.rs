@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -20,7 +21,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroize;
 
 use super::BootstrapError;
-use super::svid::{Presented, Refusal, Svid, verify};
+use super::bundle::Bundles;
+use super::spiffe_id::SpiffeId;
+use super::svid::{Presented, Refusal, Svid, Verified, verify};
 use crate::control_plane::{ControlPlane, ControlServer, Link, LinkError};
 use crate::tls::AuthenticateAs;
 
@@ -86,6 +89,8 @@ pub(super) enum RequestError {
     Svid(#[source] Refusal),
     #[error("the certificate is of trust domain {0}, not of ours")]
     TrustDomain(Box<str>),
+    #[error("the certificate is {0}'s, and we are somebody else")]
+    OtherIdentity(SpiffeId),
 }
 
 impl RequestError {
@@ -108,7 +113,7 @@ impl CertificateClient {
     pub async fn request(&self) -> Result<Svid, RequestError> {
         let token = self.bearer_token()?;
         let bundles = self.control.credentials.control_bundles(&self.roots)?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let message = IstioCertificateRequest {
             csr: certificate_request(&key)?,
             validity_duration: i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX),
@@ -123,26 +128,36 @@ impl CertificateClient {
             .await
             .map_err(|_| RequestError::Timeout)??;
         let chain = parse_chain(&answer.cert_chain).ok_or(RequestError::Chain)?;
-        let (leaf, issuers) = chain.split_first().ok_or(RequestError::Chain)?;
-        let verified = verify(
-            leaf,
-            issuers,
-            Presented::ByClient,
-            &bundles,
-            UnixTime::now(),
-        )
-        .map_err(RequestError::Svid)?;
-        if *verified.id.trust_domain() != self.control.credentials.trust_domain {
-            return Err(RequestError::TrustDomain(
-                verified.id.trust_domain().as_str().into(),
-            ));
-        }
+        let verified = self.check(&chain, &bundles)?;
+        let certified_key = certify(chain, &key);
+        key.zeroize();
         Ok(Svid {
-            certified_key: Arc::new(self.certify(chain, &key)?),
+            certified_key: Arc::new(certified_key?),
             id: verified.id,
             not_before: verified.not_before,
             not_after: verified.not_after,
         })
+    }
+
+    fn check(
+        &self,
+        chain: &[CertificateDer<'_>],
+        bundles: &Bundles,
+    ) -> Result<Verified, RequestError> {
+        let (leaf, issuers) = chain.split_first().ok_or(RequestError::Chain)?;
+        let now = UnixTime::now();
+        let verified =
+            verify(leaf, issuers, Presented::ByClient, bundles, now).map_err(RequestError::Svid)?;
+        let credentials = &self.control.credentials;
+        if *verified.id.trust_domain() != credentials.trust_domain {
+            let other = verified.id.trust_domain().as_str().into();
+            return Err(RequestError::TrustDomain(other));
+        }
+        // Connections, rules and logs know us by it: it does not change in a process's life.
+        match credentials.svid() {
+            Some(ours) if ours.id != verified.id => Err(RequestError::OtherIdentity(verified.id)),
+            Some(_) | None => Ok(verified),
+        }
     }
 
     fn bearer_token(&self) -> Result<MetadataValue<Ascii>, RequestError> {
@@ -158,24 +173,18 @@ impl CertificateClient {
         value.set_sensitive(true);
         Ok(value)
     }
+}
 
-    fn certify(
-        &self,
-        chain: Vec<CertificateDer<'static>>,
-        key: &KeyPair,
-    ) -> Result<CertifiedKey, RequestError> {
-        let mut der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let signing_key = self
-            .control
-            .tls
-            .provider()
-            .key_provider
-            .load_private_key(der.clone_key());
-        der.zeroize();
-        let certified = CertifiedKey::new(chain, signing_key.map_err(RequestError::Key)?);
-        certified.keys_match().map_err(RequestError::Key)?;
-        Ok(certified)
-    }
+fn certify(
+    chain: Vec<CertificateDer<'static>>,
+    key: &KeyPair,
+) -> Result<CertifiedKey, RequestError> {
+    let mut der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let signing_key = any_supported_type(&der);
+    der.zeroize();
+    let certified = CertifiedKey::new(chain, signing_key.map_err(RequestError::Key)?);
+    certified.keys_match().map_err(RequestError::Key)?;
+    Ok(certified)
 }
 
 /// Asks for nothing but a certificate of this key: who we are is the CA's to say.

@@ -83,6 +83,15 @@ impl Credentials {
     }
 }
 
+/// What must be there before a proxy starts; both files are read again whenever they are needed.
+pub fn check_files(ca: &Ca) -> Result<(), BootstrapError> {
+    bootstrap_roots(&ca.roots)?;
+    match std::fs::File::open(&ca.token) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(BootstrapError::Unreadable(ca.token.clone(), error)),
+    }
+}
+
 /// Keep our SVID renewed and our bundles current, for ever.
 pub async fn maintain(control: ControlPlane, ca: &Ca) -> Infallible {
     let trust_domain = &control.credentials.trust_domain;
@@ -109,9 +118,9 @@ pub async fn maintain(control: ControlPlane, ca: &Ca) -> Infallible {
 /// Why the CA cannot be told from an impostor yet.
 #[derive(Debug, Error)]
 pub enum BootstrapError {
-    #[error("cannot read the file of roots {path}", path = .0.display())]
+    #[error("cannot read {path}", path = .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
-    #[error("the file of roots {path} is unusable", path = .0.display())]
+    #[error("{path} must have the CA's root certificates as PEM", path = .0.display())]
     Unusable(PathBuf, #[source] RootsError),
 }
 
@@ -123,10 +132,13 @@ impl Credentials {
         if bundles.get(&self.trust_domain).is_some() {
             return Ok(bundles);
         }
-        let pem = std::fs::read(roots)
-            .map_err(|error| BootstrapError::Unreadable(roots.to_owned(), error))?;
-        let roots = Roots::from_pem(&pem)
-            .map_err(|error| BootstrapError::Unusable(roots.to_owned(), error))?;
+        let roots = bootstrap_roots(roots)?;
         Ok(Arc::new(Bundles::of(self.trust_domain.clone(), roots)))
     }
+}
+
+fn bootstrap_roots(path: &Path) -> Result<Roots, BootstrapError> {
+    let pem =
+        std::fs::read(path).map_err(|error| BootstrapError::Unreadable(path.to_owned(), error))?;
+    Roots::from_pem(&pem).map_err(|error| BootstrapError::Unusable(path.to_owned(), error))
 }

@@ -129,10 +129,6 @@ impl MeshTls {
         self.credentials.svid().map(|svid| svid.id.uri())
     }
 
-    pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
-        &self.provider
-    }
-
     /// Take a connection from any workload of these trust domains.
     pub async fn accept(
         &self,

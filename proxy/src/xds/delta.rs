@@ -38,6 +38,8 @@ pub(crate) enum StreamError {
     Status(Box<Status>),
     #[error("the server ended the stream")]
     Ended,
+    #[error("the server reads no answers")]
+    Deaf,
 }
 
 /// A subscription to all resources of a type, and what of it is already here, by version.
@@ -66,10 +68,7 @@ impl DeltaStream {
         let mut node = Some(node);
         for mut request in first {
             request.node = node.take();
-            requests
-                .send(request)
-                .await
-                .map_err(|_| StreamError::Ended)?;
+            requests.try_send(request).map_err(|_| StreamError::Deaf)?;
         }
         let mut client = tonic::client::Grpc::with_origin(link, origin)
             .max_decoding_message_size(MAX_RESPONSE_BYTES);
@@ -99,8 +98,8 @@ impl DeltaStream {
         }
     }
 
-    /// ACK, or NACK with the reason.
-    pub async fn answer(
+    /// ACK, or NACK with the reason. A server that does not read answers is given up.
+    pub fn answer(
         &self,
         type_url: String,
         nonce: String,
@@ -117,8 +116,7 @@ impl DeltaStream {
             ..DeltaDiscoveryRequest::default()
         };
         self.requests
-            .send(request)
-            .await
-            .map_err(|_| StreamError::Ended)
+            .try_send(request)
+            .map_err(|_| StreamError::Deaf)
     }
 }

@@ -3,12 +3,11 @@
 //! enforced stays.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
-use thiserror::Error as ThisError;
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -17,6 +16,7 @@ use super::delta::{DeltaStream, StreamError, subscribe_to_all};
 use super::resource::Kind;
 use super::staging::{Incoming, Rejected, Staging, Versioned};
 use crate::backoff::Backoff;
+use crate::causes::with_causes;
 use crate::config::Policy;
 use crate::control_plane::{ControlPlane, ControlServer, LinkError};
 use crate::identity::svid::Svid;
@@ -38,7 +38,7 @@ pub struct PolicyClient {
     staging: Staging,
 }
 
-#[derive(Debug, ThisError)]
+#[derive(Debug, Error)]
 enum SessionError {
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -74,8 +74,8 @@ impl PolicyClient {
             }
             renewals.mark_unchanged();
             if let Err(error) = self.session(&mut renewals, &mut backoff).await {
-                let cause = error.source().map(ToString::to_string);
-                warn!(%error, cause, "policy stream lost");
+                let error = with_causes(&error);
+                warn!(error, "policy stream lost");
                 self.control
                     .telemetry
                     .control
@@ -100,29 +100,25 @@ impl PolicyClient {
     ) -> Result<(), SessionError> {
         let (server, tls) = (self.server.clone(), self.control.tls.clone());
         let bundles = self.control.credentials.bundles();
-        server
-            .with_link(&tls, bundles, AuthenticateAs::Svid, async |link| {
-                let first = Kind::ALL
-                    .map(|kind| subscribe_to_all(kind.type_url(), self.staging.versions(kind)));
-                let (origin, node) = (server.origin.clone(), self.control.node.clone());
-                let mut stream =
-                    DeltaStream::open(link, origin, METHOD, node, first.into()).await?;
-                loop {
-                    let response = tokio::select! {
-                        _ = renewals.changed() => return Ok(()),
-                        response = stream.next() => response?,
-                    };
-                    backoff.reset();
-                    self.control
-                        .telemetry
-                        .control
-                        .set_connected(Server::Policy, true);
-                    let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
-                    let verdict = self.receive(response);
-                    stream.answer(type_url, nonce, verdict).await?;
-                }
-            })
-            .await
+        let session = server.with_link(&tls, bundles, AuthenticateAs::Svid, async |link| {
+            let first = Kind::ALL
+                .map(|kind| subscribe_to_all(kind.type_url(), self.staging.versions(kind)));
+            let (origin, node) = (server.origin.clone(), self.control.node.clone());
+            let mut stream = DeltaStream::open(link, origin, METHOD, node, first.into()).await?;
+            loop {
+                let response = stream.next().await?;
+                backoff.reset();
+                let telemetry = &self.control.telemetry;
+                telemetry.control.set_connected(Server::Policy, true);
+                let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
+                let verdict = self.receive(response);
+                stream.answer(type_url, nonce, verdict)?;
+            }
+        });
+        tokio::select! {
+            _ = renewals.changed() => Ok(()),
+            ended = Box::pin(session) => ended,
+        }
     }
 
     fn receive(&mut self, response: DeltaDiscoveryResponse) -> Result<(), String> {
