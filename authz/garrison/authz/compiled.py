@@ -1,6 +1,8 @@
 """The compiled authorization of a mesh: rules for each destination, who may call it, and why."""
 
-from collections.abc import Collection
+import gc
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from envoy.config.rbac.v3.rbac_pb2 import RBAC, Policy
@@ -119,5 +121,18 @@ def compile_authorization(
 
     Principals are written `namespace/account`. Raises AuthorizationRefusedError with every mistake.
     """
-    compilation = compile_sources(sources, trust_domain)
-    return Compiled(compilation, trust_domain, destinations, principals)
+    with _uncollected():
+        compilation = compile_sources(sources, trust_domain)
+        return Compiled(compilation, trust_domain, destinations, principals)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Put off the search for cycles: there are none, and it takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -26,7 +26,8 @@ class Wild(Enum):
 
 Part: TypeAlias = str | Wild
 
-_META: Final = frozenset(".+()[]|^$?*{}\\")
+_PLAIN: Final = re.compile(r"[^:.+()\[\]|^$?*{}\\]+")
+_BRACED: Final = re.compile(r"\{[A-Za-z0-9_-]+\}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?=/|$)")
 _SAMPLES: Final = (
     {Wild.SEGMENT: "x", Wild.ANYTHING: "x"},
@@ -108,7 +109,10 @@ def _pieces(text: str, place: Place, parameter: _Parameter, escapable: str) -> I
     at = 0
     while at < len(text):
         char = text[at]
-        if end := parameter(text, at):
+        if plain := _PLAIN.match(text, at):
+            yield plain[0]
+            at = plain.end()
+        elif end := parameter(text, at):
             yield Wild.SEGMENT
             at = end
         elif char == "*" and at and text[at - 1] == "/":
@@ -117,11 +121,11 @@ def _pieces(text: str, place: Place, parameter: _Parameter, escapable: str) -> I
         elif char == "\\" and text[at + 1 : at + 2] and text[at + 1] in escapable:
             yield text[at + 1]
             at += 2
-        elif char in _META or (char == ":" and parameter is _colon):
-            raise _metacharacter(text, at, place)
-        else:
+        elif char == ":" and parameter is not _colon:
             yield char
             at += 1
+        else:
+            raise _metacharacter(text, at, place)
 
 
 def _metacharacter(text: str, at: int, place: Place) -> RefusedError:
@@ -144,5 +148,5 @@ def _colon(text: str, at: int) -> int:
 
 
 def _braces(text: str, at: int) -> int:
-    found = re.compile(r"\{[A-Za-z0-9_-]+\}").match(text, at)
+    found = _BRACED.match(text, at)
     return found.end() if found else 0

@@ -25,6 +25,7 @@ class Universe:
         self._sorted = sorted(self.names)
         self._kind = kind
         self._found: dict[Conjunction, frozenset[str]] = {}
+        self._split: dict[Conjunction, tuple[Conjunction, Conjunction]] = {}
 
     def satisfying(self, literals: Conjunction) -> frozenset[str]:
         """Find the names of which every literal holds."""
@@ -38,8 +39,12 @@ class Universe:
 
     def split(self, conjunction: Conjunction) -> tuple[Conjunction, Conjunction]:
         """Part the literals of this kind from the others."""
-        own = tuple(each for each in conjunction if each.field.kind is self._kind)
-        return own, tuple(each for each in conjunction if each.field.kind is not self._kind)
+        found = self._split.get(conjunction)
+        if found is None:
+            own = tuple(each for each in conjunction if each.field.kind is self._kind)
+            rest = tuple(each for each in conjunction if each.field.kind is not self._kind)
+            found = self._split[conjunction] = (own, rest)
+        return found
 
     def _of(self, literal: Literal) -> frozenset[str]:
         match literal.predicate:
