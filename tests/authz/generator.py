@@ -14,6 +14,8 @@ from garrison.authz import AuthorizationSources, Request, SourceFile
 TRUST_DOMAIN = "mesh.test"
 PRINCIPALS = ("shop/web", "shop/cart", "shop/web-2", "shop2/web", "ops/admin", "ops/audit")
 STRANGERS = ("other.test//shop/web", "other.test//ops/admin", "unauthenticated", "lab/new")
+# Who has an identity that policy has no name for; never written in a line.
+NAMELESS = ("spiffe://mesh.test/web", "spiffe://shop/ns/web/sa/x", "spiffe://mesh.test/ns/a.b/sa/c")
 SERVICES = ("shop/catalog", "shop/orders", "pay/ledger", "pay/orders")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 UNKNOWN_METHODS = ("read", "any", "get", "PROPFIND", "OTHER")
@@ -34,7 +36,7 @@ class Case:
     def request(self, random: Random) -> Request:
         """Make a request that often meets a line."""
         return Request(
-            src=random.choice(PRINCIPALS if random.random() < 0.8 else STRANGERS),
+            src=random.choice(PRINCIPALS if random.random() < 0.8 else (*STRANGERS, *NAMELESS)),
             dst=random.choice(SERVICES),
             method=random.choice(METHODS if random.random() < 0.9 else UNKNOWN_METHODS),
             path=_bent(random, random.choice(self.paths)),

@@ -48,6 +48,8 @@ LINES = [
     ("p, allow, /web, bookstore/orders, GET, /a", "principal-malformed", 11),
     ("p, allow, bookstore/.., bookstore/orders, GET, /a", "principal-malformed", 11),
     ("p, allow, spiffe://a/ns/b/sa/c, bookstore/orders, GET, /a", "principal-malformed", 11),
+    ("p, allow, book.store/web, bookstore/orders, GET, /a", "principal-malformed", 11),
+    ("p, allow, partner//shop/web, bookstore/orders, GET, /a", "principal-malformed", 11),
     ("p, allow, bookstore.example//a/b, bookstore/orders, GET, /a", "principal-domain", 11),
     ("p, allow, bookstore.example//a/*, bookstore/orders, GET, /a", "principal-domain", 11),
     ("p, allow, shopfrnt, bookstore/orders, GET, /a", "role-unknown", 11),

@@ -16,9 +16,9 @@ from envoy.config.route.v3.route_components_pb2 import HeaderMatcher
 from envoy.type.matcher.v3.path_pb2 import PathMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
-from garrison.authz.principals import is_principal, spiffe_id
+from garrison.authz.principals import spiffe_id
 from garrison.authz.rendering import METHOD_HEADER
-from garrison.authz.schema import Request
+from garrison.authz.schema import UNAUTHENTICATED, Request
 
 _RULE: Final = re.compile(r"(?P<file>.*):(?P<line>[0-9]+)")
 
@@ -35,9 +35,9 @@ class Attributes:
     @classmethod
     def of(cls, request: Request, trust_domain: str) -> "Attributes":
         """Translate a request as authorization sees it."""
-        named = is_principal(request.src)
+        nobody = request.src == UNAUTHENTICATED
         return cls(
-            spiffe_id(request.src, trust_domain) if named else None,
+            None if nobody else spiffe_id(request.src, trust_domain),
             request.path,
             {**request.headers, METHOD_HEADER: request.method},
             request.ip,

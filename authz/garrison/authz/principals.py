@@ -2,8 +2,9 @@
 
 `namespace/account` is `spiffe://TD/ns/namespace/sa/account` of the mesh's own trust domain TD, and
 `trust.domain//namespace/account` the same of another one. The translation is one of text, so that
-equality and prefixes hold of the one exactly when they hold of the other (ATTACKS G1: never through
-a regular expression).
+equality and prefixes hold of the one exactly when they hold of the other, and never through a
+regular expression. A namespace has no dot and the name of another trust domain has one, so that
+`shop/*` is never the prefix of a principal of a trust domain called `shop`.
 """
 
 import re
@@ -13,9 +14,13 @@ from garrison.authz.schema import UNAUTHENTICATED
 
 # SPIFFE-ID §2.1 and §2.3.
 _NAME: Final = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+"
-_DOMAIN: Final = r"(?:(?P<domain>[a-z0-9._-]+)//)?"
-_PRINCIPAL: Final = re.compile(rf"{_DOMAIN}(?P<namespace>{_NAME})/(?P<account>{_NAME})")
-_PREFIX: Final = re.compile(rf"{_DOMAIN}(?P<namespace>{_NAME})/(?P<account>[A-Za-z0-9._-]*)")
+_NAMESPACE: Final = "[A-Za-z0-9_-]+"
+_DOTTED: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+"
+_DOMAIN: Final = rf"(?:(?P<domain>{_DOTTED})//)?(?P<namespace>{_NAMESPACE})"
+_PRINCIPAL: Final = re.compile(rf"{_DOMAIN}/(?P<account>{_NAME})")
+_PREFIX: Final = re.compile(rf"{_DOMAIN}/(?P<account>[A-Za-z0-9._-]*)")
+_NAMEABLE: Final = re.compile(rf"{_DOMAIN}/[^/]")
+_SCHEME: Final = "spiffe://"
 _ROLE: Final = re.compile(r"[A-Za-z0-9._-]+")
 _SPIFFE: Final = re.compile(
     r"spiffe://(?P<domain>[^/]+)/ns/(?P<namespace>[^/]+)/sa/(?P<account>.+)"
@@ -50,6 +55,8 @@ def domain_of(name: str) -> str | None:
 
 def spiffe_id(name: str, trust_domain: str) -> str:
     """Spell a principal, or a prefix of principals, as SPIFFE ID or prefix of SPIFFE IDs."""
+    if name.startswith(_SCHEME):
+        return name
     found = _PREFIX.match(name)
     if found is None:
         raise ValueError(name)
@@ -65,4 +72,6 @@ def source_of(spiffe_id: str | None, trust_domain: str) -> str:
     if found is None:
         return spiffe_id
     name = f"{found['namespace']}/{found['account']}"
-    return name if found["domain"] == trust_domain else f"{found['domain']}//{name}"
+    if found["domain"] != trust_domain:
+        name = f"{found['domain']}//{name}"
+    return name if _NAMEABLE.match(name) else spiffe_id

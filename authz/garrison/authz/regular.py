@@ -6,8 +6,10 @@ subset that Python, RE2 and Rust's regex read alike (ATTACKS G2, G3). Values are
 classes such as `\d` are spelled for that.
 """
 
-# The parser that defines what pycasbin's `re.match` means; it has no public name.
+import warnings
 from collections.abc import Callable, Iterable
+
+# The parser that defines what pycasbin's `re.match` means; it has no public name.
 from re import _constants as codes  # type: ignore[attr-defined] # private, see above
 from re import _parser as parser  # type: ignore[attr-defined] # private, see above
 from re import error as RegexError  # noqa: N812 - a class by any other name
@@ -54,9 +56,13 @@ def regex_match(text: str, place: Place) -> Pattern:
     if len(text) > MAX_REGEX_CHARACTERS:
         raise _refused("regex-size", place, f"more than {MAX_REGEX_CHARACTERS} characters")
     try:
-        tree = parser.parse(text)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            tree = parser.parse(text)
     except (RegexError, RecursionError, OverflowError) as error:
         raise _refused("regex-syntax", place, str(error)) from error
+    if warned:
+        raise _refused("regex-unsupported", place, str(warned[0].message).lower())
     if tree.state.flags & ~parser.SRE_FLAG_UNICODE:
         raise _refused("regex-unsupported", place, "flags inside of the expression")
     if _states(tree) > MAX_STATES:

@@ -24,7 +24,10 @@ OTHER_METHOD: Final = "OTHER"
 UNAUTHENTICATED: Final = "unauthenticated"
 
 # Set by the proxy itself or removed before anything reads them (docs/seams.md).
-_RESERVED_HEADER = re.compile(r"x-forwarded-|x-garrison-|x-envoy-")
+_RESERVED_HEADER = re.compile(
+    r"(?:x-forwarded-|x-garrison-|x-envoy-|proxy-).*"
+    r"|host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-length"
+)
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]{1,64}")
 
 # pchar of RFC 3986 §3.3; what is encoded is neither unreserved, a slash, a backslash nor a control.
@@ -116,7 +119,7 @@ def known_method(method: str) -> str:
 
 def is_header_name(name: str) -> bool:
     """Tell whether a matcher may read this header: lower case, and not one that the mesh sets."""
-    return bool(_HEADER_NAME.fullmatch(name)) and not _RESERVED_HEADER.match(name)
+    return bool(_HEADER_NAME.fullmatch(name)) and not _RESERVED_HEADER.fullmatch(name)
 
 
 def is_canonical(path: str) -> bool:
