@@ -124,12 +124,13 @@ def test_what_is_signed_is_what_was_recorded(shared_ca: CaInDirectory) -> None:
     authority, now = shared_ca.authority, shared_ca.clock()
     order = web_order()
     leaf = Leaf(WEB, (), order.key, new_serial(), authority.validity(now, HOUR))
-    digest = authority.lint(leaf, LIFETIMES.maximum)
-    preparation = Preparation(leaf, digest, authority.key_id, order.origin)
+    draft = authority.draft(leaf, LIFETIMES.maximum)
+    preparation = Preparation(leaf, draft.tbs_digest, authority.key_id, order.origin)
     receipt = shared_ca.store.record_prepared(preparation)
-    assert authority.sign(Prepared(leaf, receipt), now)
-    other = replace(leaf, spiffe_id=parse_spiffe_id("spiffe://example.org/ns/shop/sa/admin"))
-    for wrong in (Prepared(other, receipt), Prepared(leaf, Receipt(1, "", "0" * 64))):
+    assert authority.sign(Prepared(draft, receipt), now)
+    admin = replace(leaf, spiffe_id=parse_spiffe_id("spiffe://example.org/ns/shop/sa/admin"))
+    other = authority.draft(admin, LIFETIMES.maximum)
+    for wrong in (Prepared(other, receipt), Prepared(draft, Receipt(1, "", "0" * 64))):
         with pytest.raises(IssuerUnavailableError, match="recorded"):
             authority.sign(wrong, now)
 
@@ -219,9 +220,9 @@ def test_lint_stops_a_certificate_that_the_profile_must_not_make(
 ) -> None:
     validity = shared_ca.authority.validity(shared_ca.clock(), HOUR)
     leaf = Leaf(WEB, (), web_order().key, new_serial(), validity)
-    assert shared_ca.authority.lint(leaf, LIFETIMES.maximum)
+    assert shared_ca.authority.draft(leaf, LIFETIMES.maximum)
     with pytest.raises(IssuerUnavailableError, match="lint"):
-        shared_ca.authority.lint(spoil(leaf), LIFETIMES.maximum)
+        shared_ca.authority.draft(spoil(leaf), LIFETIMES.maximum)
 
 
 @given(st.from_regex(r"spiffe://[a-z0-9.]{1,20}(/[a-zA-Z0-9.-]{1,8}){0,5}", fullmatch=True))

@@ -50,6 +50,11 @@ class Row:
     previous: str
     hash: str
 
+    @property
+    def columns(self) -> dict[str, str | int]:
+        """The row as a table takes it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

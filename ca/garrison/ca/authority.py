@@ -1,7 +1,8 @@
 """The issuing key at work: it signs what was linted and recorded, under an issuer that is valid.
 
-`Authority.lint` answers with a digest of the bytes to be signed; the audit row with that digest
-gives a `Receipt`; `Authority.sign` wants both and compares. There is no other way to the key.
+`Authority.draft` lays a certificate out and tells the digest of the bytes to be signed; the audit
+row with that digest gives a `Receipt`; `Authority.sign` wants both and compares. There is no other
+way to the key.
 """
 
 import hashlib
@@ -33,10 +34,19 @@ SERIAL_BITS = 136  # of randomness; RFC 5280 §4.1.2.2 has room for 159 in all
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A certificate that was laid out and linted, and the digest of its bytes to be signed."""
+
+    leaf: Leaf
+    layout: x509.CertificateBuilder
+    tbs_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A certificate that may be signed, and the proof that it was recorded."""
 
-    leaf: Leaf
+    draft: Draft
     receipt: Receipt
 
 
@@ -83,21 +93,22 @@ class Authority:
             raise CsrRejectedError("a certificate has to live for a second or more")
         return Validity(max(second - BACKDATE, self.issuing.not_valid_before_utc), not_after)
 
-    def lint(self, leaf: Leaf, longest: timedelta) -> str:
-        """Sign `leaf` with a throw-away key and judge the result; the answer is the TBS's digest.
+    def draft(self, leaf: Leaf, longest: timedelta) -> Draft:
+        """Lay `leaf` out, sign it with a throw-away key and judge the result.
 
         Raises `IssuerUnavailableError` if it is not as it must be.
         """
-        trial = self._throw_away.sign(leaf_certificate(leaf, self._signer))
+        layout = leaf_certificate(leaf, self._signer)
+        trial = self._throw_away.sign(layout)
         problems = lint_leaf(trial, leaf, self.issuing, longest + BACKDATE)
         if problems:
             raise IssuerUnavailableError(f"lint: {', '.join(problems)} of {leaf.spiffe_id}")
-        return _tbs_digest(trial)
+        return Draft(leaf, layout, _tbs_digest(trial))
 
     def sign(self, prepared: Prepared, now: datetime) -> x509.Certificate:
         """Sign what was prepared. Raises `IssuerUnavailableError`."""
         self._check_time(now)
-        certificate = self._key.sign(leaf_certificate(prepared.leaf, self._signer))
+        certificate = self._key.sign(prepared.draft.layout)
         if _tbs_digest(certificate) != prepared.receipt.tbs_digest:
             raise IssuerUnavailableError("the certificate is not the one that was recorded")
         return certificate

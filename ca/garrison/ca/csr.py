@@ -8,9 +8,10 @@ follow for their subscribers (CA/Browser Forum Baseline Requirements §6.1.1.3, 
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -25,14 +26,18 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublic
 
 @dataclass(frozen=True, slots=True)
 class SubjectKey:
-    """A key that is fit for a certificate and was proved to be the caller's (or is our own)."""
+    """A key that is fit for a certificate and was proved to be the caller's (or is our own).
+
+    `der` is the SubjectPublicKeyInfo by which keys are compared.
+    """
 
     public: PublicKey
+    der: bytes
 
-    @property
-    def der(self) -> bytes:
-        """The SubjectPublicKeyInfo by which keys are compared."""
-        return encode_key(self.public)
+    @classmethod
+    def of(cls, public: PublicKey) -> Self:
+        """Take a key that was checked."""
+        return cls(public, encode_key(public))
 
     @property
     def digest(self) -> str:
@@ -54,7 +59,7 @@ def parse_csr(pem: str, refused_keys: Collection[bytes]) -> SubjectKey:
         is_held = request.is_signature_valid
     except CsrRejectedError:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise CsrRejectedError("the CSR is not a PEM request with a key of a known kind") from error
     if not is_held:
         raise CsrRejectedError("the CSR is not signed by its own key")
@@ -73,11 +78,11 @@ def encode_key(public: PublicKey) -> bytes:
 def _check_key(public: object) -> SubjectKey:
     match public:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()):
-            return SubjectKey(public)
+            return SubjectKey.of(public)
         case ec.EllipticCurvePublicKey():
             raise CsrRejectedError(f"curve {public.curve.name}: P-256 or P-384 is wanted")
         case ed25519.Ed25519PublicKey():
-            return SubjectKey(public)
+            return SubjectKey.of(public)
         case rsa.RSAPublicKey():
             return _check_rsa(public)
     raise CsrRejectedError("the CSR's key is neither ECDSA, Ed25519 nor RSA")
@@ -90,4 +95,4 @@ def _check_rsa(public: rsa.RSAPublicKey) -> SubjectKey:
         )
     if public.public_numbers().e != RSA_EXPONENT:
         raise CsrRejectedError(f"an RSA key with another exponent than {RSA_EXPONENT}")
-    return SubjectKey(public)
+    return SubjectKey.of(public)

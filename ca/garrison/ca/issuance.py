@@ -82,7 +82,7 @@ class Issuance:
         was released, whatever the audit log says was prepared.
         """
         prepared = self._prepare(order)
-        serial = prepared.leaf.serial
+        serial = prepared.draft.leaf.serial
         try:
             certificate = self.authority.sign(prepared, self._clock())
         except Exception as error:
@@ -90,16 +90,16 @@ class Issuance:
             raise
         self._store.record_signed(serial, _digest(certificate))
         chain = (_pem(certificate), *self._upper_chain)
-        return Issued(prepared.leaf, chain, prepared.receipt.sequence, prepared.receipt.hash)
+        return Issued(prepared.draft.leaf, chain, prepared.receipt.sequence, prepared.receipt.hash)
 
     def _prepare(self, order: Order) -> Prepared:
         entitlement = order.entitlement
         ttl = self._lifetimes.choose(order.ttl, entitlement.ttl)
         validity = self.authority.validity(self._clock(), ttl)
         leaf = Leaf(entitlement.spiffe_id, entitlement.dns_names, order.key, new_serial(), validity)
-        digest = self.authority.lint(leaf, self._lifetimes.maximum)
-        preparation = Preparation(leaf, digest, self.authority.key_id, order.origin)
-        return Prepared(leaf, self._store.record_prepared(preparation))
+        draft = self.authority.draft(leaf, self._lifetimes.maximum)
+        preparation = Preparation(leaf, draft.tbs_digest, self.authority.key_id, order.origin)
+        return Prepared(draft, self._store.record_prepared(preparation))
 
     def _record_failed(self, serial: int, error: Exception) -> None:
         reason = str(error) if isinstance(error, GarrisonError) else type(error).__name__

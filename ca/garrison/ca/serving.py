@@ -36,7 +36,7 @@ class OwnIdentity:
     async def create(self) -> X509Svid:
         """Make an SVID with a new key, which never leaves memory."""
         key = ec.generate_private_key(ec.SECP256R1())
-        order = Order(self._entitlement, SubjectKey(key.public_key()), self._ttl, OWN_ORIGIN)
+        order = Order(self._entitlement, SubjectKey.of(key.public_key()), self._ttl, OWN_ORIGIN)
         loop = asyncio.get_running_loop()
         issued = await loop.run_in_executor(self._executor, self._issuance.issue, order)
         return X509Svid.parse(_presented(issued), private_key_pem(key))

@@ -1,13 +1,13 @@
 """The store in an SQL database: SQLite with a write-ahead log, and each commit on the disk.
 
-The audit chain is read and extended inside the transaction that writes, so two processes on one
-database cannot fork it.
+One connection writes, and knows the end of the audit chain; that no two rows follow the same one is
+the table's own rule, so two processes on one database cannot fork the chain.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,8 @@ class SqlStore:
         self._engine = engine
         self._clock = clock
         self._latest = clock()
+        self._writer: Connection | None = None  # and below: of the leader of a group commit only
+        self._head: Head | None = None
         self._group = GroupCommit(self._commit, LARGEST_BATCH)
 
     def record_prepared(self, preparation: Preparation) -> Receipt:
@@ -146,7 +148,8 @@ class SqlStore:
             after = rows[-1].sequence
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Let go of files and connections; nothing may be under way."""
+        self._forget_writer()
         self._engine.dispose()
 
     def _some_audit_rows(self, after: int) -> list[Row]:
@@ -168,19 +171,28 @@ class SqlStore:
                 f"the clock went back from {self._latest.isoformat()} to {now.isoformat()}: "
                 "nothing is issued until it is right, or the CA was started again"
             )
-        with self._writing() as connection:
-            rows = _append(connection, writes, now)
+        try:
+            rows = self._write(writes, now)
+        except SQLAlchemyError as error:
+            self._forget_writer()
+            raise _unavailable(error) from error
+        self._head = head_of(rows[-1])
         self._latest = max(self._latest, now)
         return rows
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        try:
-            connection = self._engine.connect().execution_options(writes=True)
-            with connection, connection.begin():
-                yield connection
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+    def _write(self, writes: Sequence[_Write], now: datetime) -> list[Row]:
+        if self._writer is None:
+            self._writer = self._engine.connect().execution_options(writes=True)
+        with self._writer.begin():
+            head = self._head or _read_head(self._writer)
+            return _append(self._writer, head, writes, now)
+
+    def _forget_writer(self) -> None:
+        """Begin anew: what this connection knows may be wrong, or the database another one."""
+        if self._writer is not None:
+            self._writer.invalidate()
+            self._writer.close()
+        self._writer, self._head = None, None
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -191,9 +203,11 @@ class SqlStore:
             raise _unavailable(error) from error
 
 
-def _append(connection: Connection, writes: Sequence[_Write], now: datetime) -> list[Row]:
+def _append(
+    connection: Connection, head: Head, writes: Sequence[_Write], now: datetime
+) -> list[Row]:
     """Extend the chain by a row for each write, then do their statements, like ones together."""
-    head, rows = _read_head(connection), []
+    rows = []
     parameters: defaultdict[UpdateBase, list[dict[str, Any]]] = defaultdict(list)
     for write in writes:
         row = follow(head, write.event, now)
@@ -201,7 +215,7 @@ def _append(connection: Connection, writes: Sequence[_Write], now: datetime) -> 
         head = head_of(row)
         for statement, fill in write.statements:
             parameters[statement].append(fill(row))
-    connection.execute(_INSERT_AUDIT, [asdict(row) for row in rows])
+    connection.execute(_INSERT_AUDIT, [row.columns for row in rows])
     for statement, filled in parameters.items():
         connection.execute(statement, filled)
     return rows

@@ -29,6 +29,8 @@ _LAST_SECOND = 250_000_000_000  # year 9892: datetime ends soon after
 # No key, nor where to get one, is taken from a token; no extension is understood (RFC 7515 §4).
 _REFUSED_HEADERS = {"jku", "jwk", "x5u", "x5c", "crit", "b64", "enc", "zip"}
 
+_SIGNATURES = jwt.PyJWS(algorithms=sorted(ALGORITHMS))
+
 
 class IssuerRejectedError(RejectedError):
     """The settings of an issuer cannot be trusted."""
@@ -104,7 +106,7 @@ class OidcAttestor:
             self._keys.want_refresh()
             raise TokenRejectedError(f"no one key {kid!r} for {algorithm} among the issuer's")
         try:
-            jwt.PyJWS(algorithms=[algorithm]).decode(token, key.key, algorithms=[algorithm])
+            _SIGNATURES.decode(token, key.key, algorithms=[algorithm])
         except jwt.PyJWTError as error:
             raise TokenRejectedError(f"signature: {error}") from error
 
