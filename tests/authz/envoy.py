@@ -202,7 +202,11 @@ def _bootstrap(
         "address": {"socket_address": {"address": host, "port_value": port}},
         "filter_chains": [chain],
     }
-    return {"static_resources": {"listeners": [listener]}}
+    larger = {"re2.max_program_size.error_level": 20_000}
+    return {
+        "static_resources": {"listeners": [listener]},
+        "layered_runtime": {"layers": [{"name": "regex", "static_layer": larger}]},
+    }
 
 
 def _virtual_host(index: int, service: str, rules: Rules) -> dict[str, object]:
