@@ -111,6 +111,11 @@ def bootstrap(
     return {
         "node": {"id": node, "cluster": "mesh", "metadata": dict(bind)},
         "admin": {"address": _address(admin)},
+        "layered_runtime": {
+            "layers": [
+                {"name": "regex", "static_layer": {"re2.max_program_size.error_level": 20_000}}
+            ]
+        },
         "dynamic_resources": {
             "ads_config": {
                 "api_type": control.api_type,
