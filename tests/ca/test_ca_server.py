@@ -22,10 +22,10 @@ from garrison.ca.audit import Kind, verify
 from garrison.ca.entries import EntriesAtCommit
 from garrison.ca.settings import LimitSettings, SvidSettings
 from garrison.ca.state import StateDirectory
-from garrison.identity.admin_port import PortUnavailableError
 from garrison.identity.errors import UnavailableError
 from garrison.identity.istio_ca_pb2 import IstioCertificateRequest
 from garrison.identity.istio_ca_pb2_grpc import IstioCertificateServiceStub
+from garrison.identity.listening import PortUnavailableError
 from garrison.identity.peer import spiffe_id_of
 from tests.ca.authorities import WEB, make_csr, open_ca
 from tests.ca.running import (
@@ -326,7 +326,7 @@ def test_a_port_in_use_is_told(tmp_path: Path, port: str) -> None:
 
         with pytest.raises(ExceptionGroup) as failed:
             asyncio.run(run())
-    assert failed.group_contains(PortUnavailableError, match=address)
+    assert failed.group_contains(PortUnavailableError, match=f"{address}.*`{port}`")
 
 
 def test_node_as_a_second_tls_stack_accepts_the_ca(tmp_path: Path) -> None:

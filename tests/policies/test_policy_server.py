@@ -13,12 +13,12 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from garrison.identity.addresses import split_address
 from garrison.identity.certificate_client import TokenUnreadableError
 from garrison.identity.errors import GarrisonError
+from garrison.identity.listening import PortUnavailableError
 from garrison.identity.trust import BundleRejectedError
-from garrison.policies.errors import ListenError
 from garrison.policies.policy_server import PolicyServer
-from garrison.policies.policy_settings import split_address
 from garrison.policies.repository import open_repository
 from garrison.policies.snapshot import CLUSTER, EXTENSION, LISTENER
 from tests.fakes.certificates import Leaf, Pair, Root
@@ -304,7 +304,7 @@ async def test_a_port_in_use_is_told_at_once(tmp_path: Path) -> None:
             )
             source = open_repository(other.repository)
             second = PolicyServer(other, source, lambda _: pytest.fail("nothing is compiled"))
-            with pytest.raises(ListenError, match=f"(?s){getattr(other, port)}.*`{port}`"):
+            with pytest.raises(PortUnavailableError, match=f"(?s){getattr(other, port)}.*`{port}`"):
                 await second.run(asyncio.Event())
 
 

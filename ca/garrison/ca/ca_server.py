@@ -34,11 +34,11 @@ from garrison.ca.settings import CaSettings, OidcSettings
 from garrison.ca.state import StateDirectory
 from garrison.ca.status import CaStatus, NamedKeys
 from garrison.identity import admin_port
-from garrison.identity.admin_port import PortUnavailableError
 from garrison.identity.attestation import Attestor
 from garrison.identity.credentials import Credentials, server_credentials, utc_now
 from garrison.identity.istio_ca_pb2_grpc import add_IstioCertificateServiceServicer_to_server
 from garrison.identity.jwks_source import JwksFile, JwksUrl, KeySource
+from garrison.identity.listening import PortUnavailableError, check_free
 from garrison.identity.oidc import OidcAttestor
 from garrison.identity.trust import Trust
 from garrison.xds.server import server_options
@@ -177,11 +177,12 @@ async def _listening(settings: CaSettings, parts: _Parts) -> AsyncIterator[Runni
     add_IstioCertificateServiceServicer_to_server(parts.certificates, certificates)
     bundles = grpc.aio.server(options=server_options(Limits()))
     bundles.add_generic_rpc_handlers((parts.bundles.server.handler(),))
+    credentials = parts.credentials
+    open_to_tokens = token_port_credentials(credentials)
+    open_to_svids = server_credentials(credentials, parts.trust)
     ports = (
-        _add_port(certificates, settings.listen, token_port_credentials(parts.credentials)),
-        _add_port(
-            bundles, settings.bundle_listen, server_credentials(parts.credentials, parts.trust)
-        ),
+        _add_port(certificates, settings.listen, "listen", open_to_tokens),
+        _add_port(bundles, settings.bundle_listen, "bundle_listen", open_to_svids),
     )
     async with admin_port.serving(settings.admin_listen, _routes(parts.status)) as admin:
         try:
@@ -193,25 +194,17 @@ async def _listening(settings: CaSettings, parts: _Parts) -> AsyncIterator[Runni
             await bundles.stop(0)
 
 
-def _add_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
+def _add_port(
+    server: grpc.aio.Server, address: str, setting: str, credentials: grpc.ServerCredentials
+) -> int:
+    check_free(address, setting)
     try:
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise PortUnavailableError(
-            f"{address}: cannot be listened on: in use, or not an address of this machine"
-        ) from error
+        raise PortUnavailableError(address, setting, str(error)) from error
 
 
 def _routes(status: CaStatus) -> list[web.RouteDef]:
-    async def live(_: web.Request) -> web.Response:
-        return web.json_response({"live": True})
-
-    async def ready(_: web.Request) -> web.Response:
-        lacks = status.lacking()
-        return web.json_response(
-            {"ready": not lacks, "lacking": lacks}, status=503 if lacks else 200
-        )
-
     async def whole(_: web.Request) -> web.Response:
         return web.json_response(await asyncio.to_thread(status.as_json))
 
@@ -220,8 +213,7 @@ def _routes(status: CaStatus) -> list[web.RouteDef]:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [
-        web.get("/live", live),
-        web.get("/ready", ready),
+        *admin_port.health_routes(status.lacking),
         web.get("/status", whole),
         web.get("/metrics", metrics),
     ]

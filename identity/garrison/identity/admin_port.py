@@ -5,18 +5,15 @@ A name in `Host` is refused: a web page whose own name resolves to loopback coul
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from ipaddress import ip_address
 
 from aiohttp import web
 
 from garrison.identity.addresses import split_address
-from garrison.identity.errors import RejectedError
+from garrison.identity.listening import PortUnavailableError
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class PortUnavailableError(RejectedError):
-    """An address cannot be listened on."""
 
 
 @asynccontextmanager
@@ -34,11 +31,24 @@ async def serving(address: str, routes: Iterable[web.RouteDef]) -> AsyncIterator
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            text = f"{address}: cannot be listened on: {error.strerror}"
-            raise PortUnavailableError(f"{text}; choose another admin_listen") from error
+            raise PortUnavailableError(address, "admin_listen", error.strerror) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def health_routes(lacking: Callable[[], list[str]]) -> list[web.RouteDef]:
+    """Return `/live`, and `/ready` for what keeps the process from serving: nothing if it is."""
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def ready(_: web.Request) -> web.Response:
+        lacks = lacking()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if lacks else HTTPStatus.OK
+        return web.json_response({"ready": not lacks, "lacking": lacks}, status=status)
+
+    return [web.get("/live", live), web.get("/ready", ready)]
 
 
 @web.middleware

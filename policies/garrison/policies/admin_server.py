@@ -1,22 +1,16 @@
-"""What the policy server tells operators: HTTP on loopback, without a secret in it.
-
-A name in `Host` is refused: a web page that had its own name resolve to loopback could read all
-this.
-"""
+"""What the policy server tells operators: its status and metrics, and that it is to look now."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Protocol
 
 from aiohttp import web
 
+from garrison.identity import admin_port
 from garrison.policies import metrics
-from garrison.policies.errors import ListenError
-from garrison.policies.policy_settings import split_address
 from garrison.policies.publication import OutcomeKind
 
 _STATUS_OF: Mapping[OutcomeKind, HTTPStatus] = {
@@ -25,7 +19,6 @@ _STATUS_OF: Mapping[OutcomeKind, HTTPStatus] = {
     "refused": HTTPStatus.UNPROCESSABLE_ENTITY,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Told(metrics.Measured, Protocol):
@@ -38,31 +31,8 @@ class Told(metrics.Measured, Protocol):
         """Look at the repository now."""
 
 
-@asynccontextmanager
-async def serving(told: Told, address: str) -> AsyncIterator[None]:
-    """Serve while the block runs; raises `ListenError` if the port cannot be had."""
-    runner = web.AppRunner(_application(told), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    host, port = split_address(address)
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            text = f"{address}: cannot be listened on: {error.strerror}"
-            raise ListenError(f"{text}; choose another address by `admin_listen`") from error
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _application(told: Told) -> web.Application:
-    async def live(_: web.Request) -> web.Response:
-        return web.json_response({"live": True})
-
-    async def ready(_: web.Request) -> web.Response:
-        lacking = told.lacking()
-        status = HTTPStatus.SERVICE_UNAVAILABLE if lacking else HTTPStatus.OK
-        return web.json_response({"ready": not lacking, "lacking": lacking}, status=status)
+def serving(told: Told, address: str) -> AbstractAsyncContextManager[int]:
+    """Serve while the block runs; raises `PortUnavailableError` if the port cannot be had."""
 
     async def status(_: web.Request) -> web.Response:
         return web.json_response(told.status())
@@ -77,25 +47,12 @@ def _application(told: Told) -> web.Application:
         answer = {key: known[key] for key in ("commit", "refused", "unavailable")}
         return web.json_response({"outcome": outcome, **answer}, status=_STATUS_OF[outcome])
 
-    application = web.Application(middlewares=[_refuse_names], client_max_size=1024)
-    application.add_routes(
+    return admin_port.serving(
+        address,
         [
-            web.get("/live", live),
-            web.get("/ready", ready),
+            *admin_port.health_routes(told.lacking),
             web.get("/status", status),
             web.get("/metrics", exposition),
             web.post("/refresh", refresh),
-        ]
+        ],
     )
-    return application
-
-
-@web.middleware
-async def _refuse_names(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    host = request.url.host or ""
-    if host != "localhost":
-        try:
-            ip_address(host)
-        except ValueError:
-            raise web.HTTPForbidden(text="the Host must be an IP address or localhost\n") from None
-    return await handler(request)

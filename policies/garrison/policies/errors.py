@@ -40,10 +40,6 @@ class TrustDomainError(PoliciesError, RejectedError):
     """The repository is of another trust domain than the CA."""
 
 
-class ListenError(PoliciesError, RejectedError):
-    """An address cannot be listened on."""
-
-
 class StatusUnavailableError(PoliciesError, UnavailableError):
     """A server does not tell its status."""
 

@@ -11,7 +11,6 @@ import asyncio
 import gc
 import resource
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -24,6 +23,7 @@ from spiffe import TrustDomain
 from garrison.identity.bundle_client import BundleClient
 from garrison.identity.certificate_client import CertificateClient, read_token
 from garrison.identity.credentials import Credentials, server_credentials, utc_now
+from garrison.identity.listening import PortUnavailableError, check_free
 from garrison.identity.peer import TlsPeer, peer_of
 from garrison.identity.spiffe_id import parse_spiffe_id
 from garrison.identity.trust import Trust
@@ -35,10 +35,9 @@ from garrison.policies.encoded import MARKER
 from garrison.policies.errors import (
     BindingRejectedError,
     CommitRefusedError,
-    ListenError,
     TrustDomainError,
 )
-from garrison.policies.policy_settings import PolicySettings, split_address
+from garrison.policies.policy_settings import PolicySettings
 from garrison.policies.publication import CommitSource, OutcomeKind, Publication
 from garrison.policies.snapshot import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Snapshot
 from garrison.xds.client import Client, StreamRefusedError
@@ -100,8 +99,8 @@ class PolicyServer:
         self._is_serving = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`; raises `ListenError` if a port cannot be had."""
-        _check_free(self._settings.listen)
+        """Serve until `stop`; raises `PortUnavailableError` if a port cannot be had."""
+        check_free(self._settings.listen, "listen")
         async with (
             admin_server.serving(self, self._settings.admin_listen),
             asyncio.TaskGroup() as tasks,
@@ -200,7 +199,7 @@ class PolicyServer:
                 self._settings.listen, server_credentials(self._credentials, self._trust)
             )
         except RuntimeError as error:
-            raise ListenError(f"{self._settings.listen}: cannot be listened on") from error
+            raise PortUnavailableError(self._settings.listen, "listen", str(error)) from error
         await server.start()
         self._is_serving = True
         log.info("policy server ready", listen=self._settings.listen, commit=self.commit)
@@ -277,16 +276,3 @@ def _refused_for(error: TrustDomainError, commit: str) -> CommitRefusedError:
     remedy = "restore the trust domain, or serve this repository with another CA"
     finding = Diagnostic(place, "mesh/trust-domain", str(error), remedy)
     return CommitRefusedError(commit, (finding,), 1)
-
-
-def _check_free(address: str) -> None:
-    """Fail early: the port itself is opened only when there is something to serve."""
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            text = f"{address}: cannot be listened on: {error.strerror}"
-            raise ListenError(f"{text}; choose another address by `listen`") from error
