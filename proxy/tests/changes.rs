@@ -154,13 +154,9 @@ fn an_address_that_is_taken_is_told_and_tried_again() {
     pair.caller
         .live
         .apply(Arc::new(pair.shape.caller(address, &[pair.inbound])));
-    until("it is told", || {
-        !pair.caller.telemetry.control.is_listening()
-    });
+    until("it is told", || !pair.caller.doors.are_open());
     drop(taken);
-    until("it is open", || {
-        pair.caller.telemetry.control.is_listening()
-    });
+    until("it is open", || pair.caller.doors.are_open());
     assert_eq!(Raw::connect(address).get("/").status, 200);
 }
 

@@ -19,7 +19,7 @@ use garrison_proxy::mesh::route::{
     WeightedCluster,
 };
 use garrison_proxy::mesh::{Live, Snapshot};
-use garrison_proxy::serve::{Settings, Workers};
+use garrison_proxy::serve::{Doors, Settings, Workers};
 use garrison_proxy::telemetry::{LogTarget, Telemetry};
 use garrison_proxy::tls::MeshTls;
 use tokio::runtime::Runtime;
@@ -41,6 +41,7 @@ pub fn free_address() -> SocketAddr {
 pub struct Sidecar {
     pub live: Arc<Live>,
     pub telemetry: Arc<Telemetry>,
+    pub doors: Doors,
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<()>,
     // Last, so that it is dropped last.
@@ -67,6 +68,7 @@ impl Sidecar {
             drain: Duration::from_secs(5),
         };
         let workers = Workers::start(settings, Arc::clone(&live), tls, &telemetry).unwrap();
+        let doors = workers.doors();
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let handle = runtime.handle().clone();
@@ -74,10 +76,11 @@ impl Sidecar {
             handle.block_on(workers.run(async { drop(stopped.await) }));
             let _ = end.send(());
         });
-        until("listeners are open", || telemetry.control.is_listening());
+        until("listeners are open", || doors.are_open());
         Self {
             live,
             telemetry,
+            doors,
             stop: Some(stop),
             ended,
             _runtime: runtime,
