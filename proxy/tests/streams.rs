@@ -53,7 +53,7 @@ fn fed() -> (mpsc::Sender<Frame<Bytes>>, AnyBody) {
 }
 
 /// Echoes each message as it comes, then says that all is well.
-async fn echo(request: Request<Incoming>, resets: Resets) -> Result<Response<AnyBody>, Infallible> {
+fn echo(request: Request<Incoming>, resets: Resets) -> Response<AnyBody> {
     let (feed, body) = fed();
     let te = request.headers().get("te").cloned();
     let path = request.uri().path().to_owned();
@@ -65,11 +65,11 @@ async fn echo(request: Request<Incoming>, resets: Resets) -> Result<Response<Any
                 resets.fetch_add(1, Ordering::SeqCst);
                 return;
             };
-            if let Ok(data) = frame.into_data() {
-                if feed.send(Frame::data(data)).await.is_err() {
-                    resets.fetch_add(1, Ordering::SeqCst);
-                    return;
-                }
+            if let Ok(data) = frame.into_data()
+                && feed.send(Frame::data(data)).await.is_err()
+            {
+                resets.fetch_add(1, Ordering::SeqCst);
+                return;
             }
         }
         let _ = feed.send(trailers()).await;
@@ -85,7 +85,7 @@ async fn echo(request: Request<Incoming>, resets: Resets) -> Result<Response<Any
     if let Some(te) = te {
         response.headers_mut().insert("x-te", te);
     }
-    Ok(response)
+    response
 }
 
 async fn application() -> (SocketAddr, Resets) {
@@ -100,8 +100,10 @@ async fn application() -> (SocketAddr, Resets) {
             let (stream, _) = listener.accept().await.unwrap();
             let resets = Arc::clone(&counted);
             connections.spawn(async move {
-                let service =
-                    hyper::service::service_fn(move |request| echo(request, Arc::clone(&resets)));
+                let service = hyper::service::service_fn(move |request| {
+                    let response = echo(request, Arc::clone(&resets));
+                    async move { Ok::<_, Infallible>(response) }
+                });
                 let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let _ = server.serve_connection(TokioIo::new(stream), service).await;
             });
@@ -240,22 +242,20 @@ fn a_refused_call_is_told_in_grpc() {
 fn a_stream_that_the_caller_gives_up_is_reset_at_the_application() {
     test(async {
         let (pair, resets) = mesh().await;
-        let mut requests = client(pair.outbound).await;
-        let (feed, body) = fed();
-        let response = requests
-            .send_request(call("/pkg.Svc/Chat", body))
-            .await
+        let stream = TcpStream::connect(pair.outbound).await.unwrap();
+        let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { drop(connection.await) });
+        let request = Request::post("http://catalog.bookstore/pkg.Svc/Chat")
+            .body(())
             .unwrap();
-        let mut answers = response.into_body();
-        feed.send(Frame::data(Bytes::from_static(b"x")))
-            .await
-            .unwrap();
-        answers.frame().await.unwrap().unwrap();
-        drop(answers);
-        let _ = feed.send(Frame::data(Bytes::from_static(b"y"))).await;
+        let (response, mut sending) = requests.send_request(request, false).unwrap();
+        sending.send_data(Bytes::from_static(b"x"), false).unwrap();
+        let mut answers = response.await.unwrap().into_body();
+        assert_eq!(answers.data().await.unwrap().unwrap(), "x");
+        sending.send_reset(h2::Reason::CANCEL);
         while resets.load(Ordering::SeqCst) == 0 {
             sleep(Duration::from_millis(10)).await;
-            let _ = feed.try_send(Frame::data(Bytes::from_static(b"z")));
         }
     });
 }

@@ -22,7 +22,6 @@ use garrison_proxy::mesh::{Live, Snapshot};
 use garrison_proxy::serve::{Doors, Settings, Workers};
 use garrison_proxy::telemetry::{LogTarget, Telemetry};
 use garrison_proxy::tls::MeshTls;
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::{Authority, CATALOG, TRUST_DOMAIN, WEB};
@@ -44,8 +43,6 @@ pub struct Sidecar {
     pub doors: Doors,
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<()>,
-    // Last, so that it is dropped last.
-    _runtime: Runtime,
 }
 
 impl Sidecar {
@@ -55,11 +52,6 @@ impl Sidecar {
     }
 
     pub fn with(tls: &MeshTls, snapshot: Snapshot) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
         let live = Arc::new(Live::empty());
         live.apply(Arc::new(snapshot));
         let telemetry = Telemetry::start("test", &LogTarget::Off).unwrap();
@@ -71,9 +63,12 @@ impl Sidecar {
         let doors = workers.doors();
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let handle = runtime.handle().clone();
         std::thread::spawn(move || {
-            handle.block_on(workers.run(async { drop(stopped.await) }));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(workers.run(async { drop(stopped.await) }));
             let _ = end.send(());
         });
         until("listeners are open", || doors.are_open());
@@ -83,7 +78,6 @@ impl Sidecar {
             doors,
             stop: Some(stop),
             ended,
-            _runtime: runtime,
         }
     }
 
