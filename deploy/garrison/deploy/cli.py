@@ -7,6 +7,7 @@ that `garrison --help` stays quick and a command pays only for what it uses.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status; every error has been told on stderr by then."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its core complains of, we tell
     try:
         status = tree.main(
             list(arguments), prog_name="garrison", standalone_mode=False, obj=SidecarParts()
