@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub struct Sidecar {
     pub live: Arc<Live>,
     pub telemetry: Arc<Telemetry>,
     pub doors: Doors,
+    /// Its access log.
+    log: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<()>,
 }
@@ -54,7 +57,9 @@ impl Sidecar {
     pub fn with(tls: &MeshTls, snapshot: Snapshot) -> Self {
         let live = Arc::new(Live::empty());
         live.apply(Arc::new(snapshot));
-        let telemetry = Telemetry::start("test", &LogTarget::Off).unwrap();
+        let name = format!("garrison-test-{:032x}.log", rand::random::<u128>());
+        let log = std::env::temp_dir().join(name);
+        let telemetry = Telemetry::start("test", &LogTarget::File(log.clone())).unwrap();
         let settings = Settings {
             workers: NonZeroUsize::new(2).unwrap(),
             drain: Duration::from_secs(5),
@@ -76,6 +81,7 @@ impl Sidecar {
             live,
             telemetry,
             doors,
+            log,
             stop: Some(stop),
             ended,
         }
@@ -94,6 +100,25 @@ impl Sidecar {
 
     pub fn metric(&self, line: &str) -> bool {
         self.telemetry.render().lines().any(|known| known == line)
+    }
+
+    /// The lines of the access log, as soon as there are so many.
+    pub fn logged(&self, lines: usize) -> Vec<serde_json::Value> {
+        let read = || {
+            self.telemetry.flush();
+            std::fs::read_to_string(&self.log).unwrap()
+        };
+        until("it is logged", || read().lines().count() >= lines);
+        read()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 
