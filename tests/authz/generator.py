@@ -4,7 +4,7 @@ A model's matcher is either a well-known shape or a random expression. Values co
 so that requests meet lines often, and requests are bent towards the lines of their policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -28,18 +28,26 @@ _HEADER_VALUES = ("", "gold", "golden", "a/b", "acme", "acme corp", "0")
 
 @dataclass(frozen=True)
 class Case:
-    """Sources that compile, it is hoped, and a stream of requests that fits them."""
+    """Sources that compile, it is hoped, and a stream of requests that fits them.
+
+    `aims` are, for each line, values of request fields that may satisfy it.
+    """
 
     sources: AuthorizationSources
-    paths: tuple[str, ...]
+    aims: tuple[Mapping[str, str], ...]
 
     def request(self, random: Random) -> Request:
-        """Make a request that often meets a line."""
+        """Make a request that often meets a line, or misses it in one field."""
+        aim = {} if random.random() < 0.1 else dict(random.choice(self.aims))
+        if aim and random.random() < 0.4:
+            aim.pop(random.choice(sorted(aim)))
+        anybody = random.choice(PRINCIPALS if random.random() < 0.8 else (*STRANGERS, *NAMELESS))
+        method = random.choice(METHODS if random.random() < 0.8 else UNKNOWN_METHODS)
         return Request(
-            src=random.choice(PRINCIPALS if random.random() < 0.8 else (*STRANGERS, *NAMELESS)),
-            dst=random.choice(SERVICES),
-            method=random.choice(METHODS if random.random() < 0.9 else UNKNOWN_METHODS),
-            path=_bent(random, random.choice(self.paths)),
+            src=aim.get("src", anybody),
+            dst=aim.get("dst", random.choice(SERVICES)),
+            method=aim.get("method", method),
+            path=_bent(random, aim["path"]) if "path" in aim else _path(random),
             headers={
                 name: random.choice(_HEADER_VALUES) for name in HEADERS if random.random() < 0.6
             },
@@ -129,7 +137,7 @@ def _default(random: Random) -> _Model:
 def _mixed(random: Random) -> _Model:
     chosen = dict(zip("abcde", random.sample(sorted(_ATOMS), random.randint(2, 5)), strict=False))
     atoms = [atom.replace("{}", name) for name, atom in chosen.items()]
-    atoms += random.sample(_FIXED, random.choice((0, 0, 1, 2)))
+    atoms += random.sample(_FIXED, random.choice((0, 1, 1, 2)))
     columns = {name: _ATOMS[atom] for name, atom in chosen.items()}
     return _Model(_tree(random, atoms), columns)
 
@@ -163,8 +171,10 @@ def _case(random: Random, model: _Model) -> Case:
     links = _links(random, model.arity)
     roles = sorted({link.split(", ")[2] for link in links})
     lines = []
+    aims = []
     for _ in range(random.randint(1, 8)):
         values = {name: _value(random, kind, roles, paths) for name, kind in model.columns.items()}
+        aims.append(_aim(random, model, values, links) | {"path": paths[-1]})
         values["eft"] = "deny" if effect == _DENY and random.random() < 0.3 else "allow"
         lines.append("p, " + ", ".join(values[name] for name in names))
     if "g(" in model.matcher or any("g(" in line for line in lines):
@@ -178,7 +188,29 @@ def _case(random: Random, model: _Model) -> Case:
         SourceFile("authz/b.csv", "\n".join(lines[:half]) + "\n"),
         SourceFile("authz/a.csv", "# a comment, with a comma\n" + "\n".join(lines[half:])),
     )
-    return Case(AuthorizationSources(SourceFile("authz/model.conf", text), files), tuple(paths))
+    return Case(AuthorizationSources(SourceFile("authz/model.conf", text), files), tuple(aims))
+
+
+def _aim(
+    random: Random, model: _Model, values: Mapping[str, str], links: list[str]
+) -> dict[str, str]:
+    """Guess what satisfies the values of a line."""
+    aim: dict[str, str] = {}
+    for name, kind in model.columns.items():
+        value = values[name]
+        if kind in {"role", "prefix", "who", "principal"}:
+            member = "shop/web" if _is_role(value, links) else value
+            aim["src"] = member.replace("*", random.choice(("x", "web", "admin")))
+        elif kind in {"service", "services", "service2"}:
+            aim["dst"] = value if value in SERVICES else random.choice(SERVICES)
+        elif kind == "method":
+            members = {"read": ("GET", "HEAD"), "write": ("PUT", "PATCH"), "any": ("TRACE", "GET")}
+            aim["method"] = random.choice((*members.get(value, (value,)), value))
+    return aim
+
+
+def _is_role(value: str, links: list[str]) -> bool:
+    return any(link.split(", ")[2] == value for link in links)
 
 
 def _model_text(random: Random, model: _Model, names: list[str], effect: str) -> str:
@@ -202,7 +234,7 @@ def _links(random: Random, arity: int) -> list[str]:
     held = sorted({role for _, role in pairs})
     for _ in range(random.choice((0, 0, 1, 2, 4))):
         pairs += [(random.choice(held), random.choice(_ROLES))]
-    if random.random() < 0.2:
+    if random.random() < 0.3:
         chain = ["staff", *(f"r{hop}" for hop in range(random.choice((6, 7, 8))))]
         pairs += pairwise(chain)
     domains = (*SERVICES, "gold", "acme") if arity > 2 else ("",)

@@ -22,8 +22,8 @@ from garrison.authz import Request, Rules
 from garrison.authz.evaluate import Attributes, Decision, RuleSet
 from garrison.proxy.executable import find_executable
 from tests.authz.agreement import DECISIONS, hold_against_casbin, rounds, rules_of
-from tests.authz.envoy import running
 from tests.authz.generator import METHODS, TRUST_DOMAIN, Case
+from tests.authz.live_envoy import running
 
 BATCHES = 8
 ENVOY_DECISIONS = min(DECISIONS // 40, 20_000)
