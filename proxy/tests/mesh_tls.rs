@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use garrison_proxy::identity::Credentials;
+use garrison_proxy::identity::bundle::{Bundles, Roots};
 use garrison_proxy::identity::spiffe_id::TrustDomain;
 use garrison_proxy::identity::svid::Refusal;
 use garrison_proxy::tls::{Alpn, HandshakeError, MeshTls, Peer};
@@ -244,6 +245,35 @@ async fn proxy_without_identity_neither_accepts_nor_connects() {
             .1
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn attack_e18_peer_of_a_root_that_was_taken_away_is_distrusted() {
+    let (old, new) = (Authority::new(TRUST_DOMAIN), Authority::new(TRUST_DOMAIN));
+    let credentials = old.credentials(CATALOG);
+    let server = tls(Arc::clone(&credentials));
+    let client = tls(old.credentials(WEB));
+    let (_, at_server) = meet(&client, &server, &[CATALOG], &[TRUST_DOMAIN]).await;
+    let peer = at_server.unwrap();
+    let is_trusted = async || {
+        let soon = Duration::from_millis(50);
+        tokio::time::timeout(soon, server.distrusted(&peer))
+            .await
+            .is_err()
+    };
+    assert!(is_trusted().await);
+    // The rotation of a root: both, then only the new one.
+    let both = old.root_pem() + &new.root_pem();
+    let both = Roots::from_pem(both.as_bytes()).unwrap();
+    credentials.set_bundles(Arc::new(Bundles::of(old.trust_domain.clone(), both)));
+    assert!(is_trusted().await);
+    credentials.set_bundles(Arc::new(new.bundles()));
+    assert!(!is_trusted().await);
+    // Back again, and then no bundle at all.
+    credentials.set_bundles(Arc::new(old.bundles()));
+    assert!(is_trusted().await);
+    credentials.set_bundles(Arc::default());
+    assert!(!is_trusted().await);
 }
 
 #[tokio::test]

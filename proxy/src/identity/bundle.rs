@@ -52,6 +52,11 @@ impl Roots {
         Ok(Self(anchors.into()))
     }
 
+    /// Whether whoever is trusted by `others` is trusted by these too.
+    pub fn has_all_of(&self, others: &Self) -> bool {
+        others.0.iter().all(|anchor| self.0.contains(anchor))
+    }
+
     pub fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.0
     }

@@ -57,10 +57,15 @@ pub async fn inbound(
         .duration_since(SystemTime::now())
         .unwrap_or_default();
     let timeouts = worker.timeouts(&listener);
-    let service = Inbound::new(worker, listener, peer.id);
+    let (tls, caller) = (worker.tls().clone(), peer.clone());
     let closing = Closing::when(async move {
-        tokio::select! { () = stopped(stop) => {}, () = sleep(life) => {} }
+        tokio::select! {
+            () = stopped(stop) => {}
+            () = sleep(life) => {}
+            () = tls.distrusted(&caller) => {}
+        }
     });
+    let service = Inbound::new(worker, listener, peer.id);
     let stream = Stream::tls(stream);
     let serving = async {
         match peer.alpn {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
@@ -23,7 +23,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::identity::Credentials;
 use crate::identity::bundle::Bundles;
-use crate::identity::svid::{Refusal, Svid, Verified};
+use crate::identity::spiffe_id::SpiffeId;
+use crate::identity::svid::{Presented, Refusal, Svid, Verified, verify};
 use verifier::{Expected, Verifier};
 
 /// A handshake that takes longer is given up (ATTACKS D3).
@@ -56,6 +57,31 @@ pub struct Peer {
     /// For the count of handshakes, such as `x25519mlkem768`.
     pub key_exchange: &'static str,
     pub alpn: Alpn,
+    trust: Trust,
+}
+
+/// By what a peer was believed, so that it can be asked again.
+#[derive(Debug, Clone)]
+struct Trust {
+    chain: Arc<[CertificateDer<'static>]>,
+    presented: Presented,
+    bundles: Arc<Bundles>,
+}
+
+impl Trust {
+    fn holds_under(&self, bundles: &Bundles, id: &SpiffeId) -> bool {
+        // Roots were added, or another trust domain's changed: as trusted as before.
+        let roots = |bundles: &Bundles| bundles.get(id.trust_domain()).cloned();
+        if let (Some(before), Some(after)) = (roots(&self.bundles), roots(bundles))
+            && after.has_all_of(&before)
+        {
+            return true;
+        }
+        let Some((leaf, issuers)) = self.chain.split_first() else {
+            return false;
+        };
+        verify(leaf, issuers, self.presented, bundles, UnixTime::now()).is_ok()
+    }
 }
 
 /// What is spoken inside.
@@ -144,7 +170,7 @@ impl MeshTls {
         let config = self.server_config(&own, Arc::clone(&verifier))?;
         let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
         let stream = finish(timeout(HANDSHAKE_TIMEOUT, handshake).await, &verifier)?;
-        let peer = peer_of(&verifier, stream.get_ref().1)?;
+        let peer = peer_of(&verifier, Presented::ByClient, stream.get_ref().1)?;
         Ok(Secured { stream, peer })
     }
 
@@ -182,6 +208,25 @@ impl MeshTls {
         let mut config = self.client_config(own.as_deref(), &verifier)?;
         config.alpn_protocols = vec![H2.to_vec()];
         handshake(stream, config, &verifier).await
+    }
+
+    /// Wait until a peer is trusted no longer: its root was taken out of its trust domain's bundle (ATTACKS E18).
+    pub async fn distrusted(&self, peer: &Peer) {
+        let mut changes = self.credentials.bundle_changes();
+        let Ok(id) = SpiffeId::parse(&peer.id) else {
+            return;
+        };
+        loop {
+            let bundles = Arc::clone(&changes.borrow_and_update());
+            if !Arc::ptr_eq(&bundles, &peer.trust.bundles) && !peer.trust.holds_under(&bundles, &id)
+            {
+                return;
+            }
+            // The sender lives as long as we do: it cannot be closed.
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     fn own_svid(&self) -> Result<Arc<Svid>, HandshakeError> {
@@ -267,7 +312,7 @@ async fn handshake(
     let connector = TlsConnector::from(Arc::new(config));
     let handshake = connector.connect(ServerName::from(address), stream);
     let stream = finish(timeout(HANDSHAKE_TIMEOUT, handshake).await, verifier)?;
-    let peer = peer_of(verifier, stream.get_ref().1)?;
+    let peer = peer_of(verifier, Presented::ByServer, stream.get_ref().1)?;
     Ok(Secured { stream, peer })
 }
 
@@ -286,7 +331,11 @@ fn finish<S>(
     }
 }
 
-fn peer_of(verifier: &Verifier, connection: &CommonState) -> Result<Peer, HandshakeError> {
+fn peer_of(
+    verifier: &Verifier,
+    presented: Presented,
+    connection: &CommonState,
+) -> Result<Peer, HandshakeError> {
     let Some(Ok(Verified { id, not_after, .. })) = verifier.outcome.get() else {
         return Err(HandshakeError::Unverified);
     };
@@ -309,5 +358,10 @@ fn peer_of(verifier: &Verifier, connection: &CommonState) -> Result<Peer, Handsh
             Some(_) | None => "other",
         },
         alpn,
+        trust: Trust {
+            chain: connection.peer_certificates().unwrap_or_default().into(),
+            presented,
+            bundles: Arc::clone(&verifier.bundles),
+        },
     })
 }
