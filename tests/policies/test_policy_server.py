@@ -21,6 +21,7 @@ from garrison.identity.trust import BundleRejectedError
 from garrison.policies.policy_server import PolicyServer
 from garrison.policies.repository import open_repository
 from garrison.policies.snapshot import CLUSTER, EXTENSION, LISTENER
+from tests.fakes.certificate_authority import FakeAuthority
 from tests.fakes.certificates import Leaf, Pair, Root
 from tests.policies.bookstore import example_texts
 from tests.policies.policy_mesh import (
@@ -32,6 +33,7 @@ from tests.policies.policy_mesh import (
     Served,
     asynchronous,
     authority,
+    bounded,
     channel,
     first_request,
     on_policy_server,
@@ -289,6 +291,31 @@ async def test_a_commit_of_another_trust_domain_is_refused(served: Served) -> No
     assert status["refused"]["commit"] == commit
     assert status["refused"]["diagnostics"][0]["field"] == "spec.trustDomain"
     assert await served.is_ready()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_repository_of_another_trust_domain_than_the_ca_is_not_served(
+    tmp_path: Path, *, is_late: bool
+) -> None:
+    async def scene() -> None:
+        other = FakeAuthority(
+            root=Root("other.example"),
+            leaf=Leaf(uris=("spiffe://other.example/ns/garrison/sa/policy-server",)),
+        )
+        other.bundle = other.root.pem
+        if is_late:
+            other.refusal = (grpc.StatusCode.UNAVAILABLE, "starting")
+        async with serving(tmp_path, other) as served:
+            if is_late:
+                await served.becomes(lambda status: status["commit"] is not None)
+                other.refusal = None
+            status = await served.becomes(lambda status: status["refused"] is not None)
+            assert (status["commit"], status["ready"]) == (None, False)
+            reason = status["refused"]["diagnostics"][0]["reason"]
+            assert "bookstore.example" in reason
+            assert "other.example" in reason
+
+    asyncio.run(bounded(scene()))
 
 
 @asynchronous

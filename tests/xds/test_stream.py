@@ -88,6 +88,7 @@ class DeltaClient:
         asked = list(asked)
         self._request(type_url=url, resource_names_unsubscribe=asked)
         self.wanted[url] -= set(asked)
+        self.awaited |= {(url, name) for name in asked if self._wants(url, name)}
         for name in [n for n in self.held[url] if not self._wants(url, n)]:
             del self.held[url][name]
         for key in [k for k in self.refused_alone if k[0] == url and k[1] in asked]:

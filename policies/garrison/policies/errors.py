@@ -36,10 +36,6 @@ class ExplainError(PoliciesError, RejectedError):
     """The request to explain cannot exist: unknown service, bad SPIFFE ID, uncanonical path."""
 
 
-class TrustDomainError(PoliciesError, RejectedError):
-    """The repository is of another trust domain than the CA."""
-
-
 class StatusUnavailableError(PoliciesError, UnavailableError):
     """A server does not tell its status."""
 

@@ -35,7 +35,6 @@ from garrison.policies.encoded import MARKER
 from garrison.policies.errors import (
     BindingRejectedError,
     CommitRefusedError,
-    TrustDomainError,
 )
 from garrison.policies.policy_settings import PolicySettings
 from garrison.policies.publication import CommitSource, OutcomeKind, Publication
@@ -189,9 +188,7 @@ class PolicyServer:
     async def _serve_streams(self) -> None:
         svid = await self._credentials.newer_than(None)
         await self._bundles.arrived.wait()
-        await self.publication.first.wait()
-        if self.publication.current is not None:
-            _check_trust_domain(self.publication.current.snapshot, svid.spiffe_id.trust_domain)
+        await self._first_commit_of(svid.spiffe_id.trust_domain)
         server = grpc.aio.server(options=server_options(self._limits))
         server.add_generic_rpc_handlers((self._discovery.handler(),))
         try:
@@ -207,6 +204,16 @@ class PolicyServer:
             await server.wait_for_termination()
         finally:
             await server.stop(_STOP_SECONDS)
+
+    async def _first_commit_of(self, own: TrustDomain) -> None:
+        """Wait for one; what came before we knew our own trust domain may be of another."""
+        while True:
+            await self.publication.first.wait()
+            if published := self.publication.current:
+                refused = _refused_for(published.snapshot, own)
+                if refused is None:
+                    return
+                self.publication.withdraw(refused)
 
     # -- What the streams ask --------------------------------------------------------------------
 
@@ -226,11 +233,9 @@ class PolicyServer:
         """Compile a commit, and the views of all who are here, so that the loop only swaps."""
         snapshot = self._compile_commit(commit)
         svid = self._credentials.svid
-        if svid is not None:
-            try:
-                _check_trust_domain(snapshot, svid.spiffe_id.trust_domain)
-            except TrustDomainError as error:
-                raise _refused_for(error, commit) from error
+        refused = svid and _refused_for(snapshot, svid.spiffe_id.trust_domain)
+        if refused:
+            raise refused
         for standing in self.census.standings:
             with suppress(StreamRefusedError):
                 _view(snapshot, standing.client)
@@ -265,14 +270,15 @@ def _view(snapshot: Snapshot, client: Client) -> View:
     return snapshot.view_for(parse_spiffe_id(client.spiffe_id), binding, kind_of(client))
 
 
-def _check_trust_domain(snapshot: Snapshot, own: TrustDomain) -> None:
+def _refused_for(snapshot: Snapshot, own: TrustDomain) -> CommitRefusedError | None:
+    """Refuse a commit whose identities are not ours to serve."""
     said = snapshot.mesh.trust_domain
-    if said != own:
-        raise TrustDomainError(f"the repository's Mesh is of {said}, but the CA's is {own}")
-
-
-def _refused_for(error: TrustDomainError, commit: str) -> CommitRefusedError:
-    place = Place("(kind Mesh)", field="spec.trustDomain")
-    remedy = "restore the trust domain, or serve this repository with another CA"
-    finding = Diagnostic(place, "mesh/trust-domain", str(error), remedy)
-    return CommitRefusedError(commit, (finding,), 1)
+    if said == own:
+        return None
+    finding = Diagnostic(
+        Place("(kind Mesh)", field="spec.trustDomain"),
+        "mesh/trust-domain",
+        f"the repository's Mesh is of {said}, but the CA's trust domain is {own}",
+        "restore the trust domain, or serve this repository with another CA",
+    )
+    return CommitRefusedError(snapshot.commit, (finding,), 1)

@@ -104,6 +104,12 @@ class Publication:
             self.trouble = None
             return outcome
 
+    def withdraw(self, error: CommitRefusedError) -> None:
+        """Refuse what was published after all, before anybody was served with it."""
+        self.current = None
+        self.first.clear()
+        self._refuse(error)
+
     def _newest(self) -> str:
         self._source.refresh()
         return self._source.head()
