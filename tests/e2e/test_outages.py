@@ -15,14 +15,10 @@ def assert_served(mesh: Mesh, times: int = 10) -> None:
     assert {mesh.call("web-1", BOOK).status for _ in range(times)} == {200}
 
 
-def shifted(weight: int) -> str:
-    """Weights of v1 and v2 in place of the example's 90 and 10."""
-    return f"name: catalog-v1, weight: {weight}"
-
-
 def shift(mesh: Mesh, weight: int) -> dict[str, str | None]:
     route = mesh.stage.policies.read("routes/catalog.yaml")
-    return {"routes/catalog.yaml": route.replace("name: catalog-v1, weight: 90", shifted(weight))}
+    v1 = f"name: catalog-v1, weight: {weight}"
+    return {"routes/catalog.yaml": route.replace("name: catalog-v1, weight: 90", v1)}
 
 
 def test_the_mesh_serves_while_the_policy_server_is_away(own_mesh: Mesh) -> None:
@@ -62,10 +58,11 @@ def test_a_killed_ca_comes_back_with_its_state(own_mesh: Mesh) -> None:
     assert own_mesh.call("web-1", "http://ratings.bookstore/ratings/7").status == 200
 
 
-def test_a_killed_instance_is_not_noticed(own_mesh: Mesh) -> None:
-    own_mesh.kill("catalog-1.sidecar")
+@pytest.mark.parametrize("process", ["catalog-1.sidecar", "catalog-1"])
+def test_a_killed_instance_is_not_noticed(own_mesh: Mesh, process: str) -> None:
+    own_mesh.kill(process)
     assert_served(own_mesh, 30)
-    own_mesh.start("catalog-1.sidecar")
+    own_mesh.start(process)
     assert_served(own_mesh)
 
 

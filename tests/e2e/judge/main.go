@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,8 +32,9 @@ type verdict struct {
 }
 
 type options struct {
-	address, certificate, key, roots, expected, alpn, groups string
-	maxVersion                                               string
+	address, certificate, key, roots, expected, alpn, groups, maxVersion string
+
+	twice bool
 }
 
 func main() {
@@ -49,23 +51,38 @@ func main() {
 	flags.StringVar(&o.alpn, "alpn", "", "protocols to offer, with commas")
 	flags.StringVar(&o.groups, "groups", "", "x25519 to offer that group only")
 	flags.StringVar(&o.maxVersion, "max-version", "1.3", "1.2 or 1.3")
+	flags.BoolVar(&o.twice, "twice", false, "connect again, offering to resume; report that connection")
 	_ = flags.Parse(os.Args[2:])
 	if os.Args[1] == "serve" {
 		fail(serve(o))
 		return
 	}
 	result := verdict{}
-	if err := connect(o, &result); err != nil {
+	if err := judge(o, &result); err != nil {
 		result.Error = err.Error()
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(result)
 }
 
-func connect(o options, result *verdict) error {
+func judge(o options, result *verdict) error {
 	config, err := configuration(o)
 	if err != nil {
 		return err
 	}
+	request, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
+	if o.twice {
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		if err := connect(o, config, request, &verdict{}); err != nil {
+			return err
+		}
+	}
+	return connect(o, config, request, result)
+}
+
+func connect(o options, config *tls.Config, request []byte, result *verdict) error {
 	// A SPIFFE ID is not a host name: Go's own check is replaced, not dropped.
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -86,9 +103,8 @@ func connect(o options, result *verdict) error {
 	if len(state.PeerCertificates[0].URIs) > 0 {
 		result.Peer = state.PeerCertificates[0].URIs[0].String()
 	}
-	request, err := io.ReadAll(os.Stdin)
-	if err != nil || len(request) == 0 {
-		return err
+	if len(request) == 0 {
+		return nil
 	}
 	if _, err := connection.Write(request); err != nil {
 		return err
@@ -102,12 +118,12 @@ func connect(o options, result *verdict) error {
 }
 
 func configuration(o options) (*tls.Config, error) {
-	pem, err := os.ReadFile(o.roots)
+	bundle, err := os.ReadFile(o.roots)
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
+	if !roots.AppendCertsFromPEM(bundle) {
 		return nil, fmt.Errorf("%s: no certificate in it", o.roots)
 	}
 	config := &tls.Config{RootCAs: roots, ClientCAs: roots, MinVersion: tls.VersionTLS12}
@@ -121,13 +137,35 @@ func configuration(o options) (*tls.Config, error) {
 		config.NextProtos = strings.Split(o.alpn, ",")
 	}
 	if o.certificate != "" {
-		pair, err := tls.LoadX509KeyPair(o.certificate, o.key)
+		pair, err := loadPair(o.certificate, o.key)
 		if err != nil {
 			return nil, err
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config, nil
+}
+
+// loadPair does not ask whether the key is the certificate's: that is the server's to find out.
+func loadPair(certificate, key string) (tls.Certificate, error) {
+	var pair tls.Certificate
+	chain, err := os.ReadFile(certificate)
+	if err != nil {
+		return pair, err
+	}
+	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
+		pair.Certificate = append(pair.Certificate, block.Bytes)
+	}
+	text, err := os.ReadFile(key)
+	if err != nil {
+		return pair, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || len(pair.Certificate) == 0 {
+		return pair, fmt.Errorf("%s or %s: not PEM", certificate, key)
+	}
+	pair.PrivateKey, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	return pair, err
 }
 
 func verifyServer(state tls.ConnectionState, roots *x509.CertPool, expected string) error {
