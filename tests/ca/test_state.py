@@ -1,20 +1,23 @@
 """The state directory is made whole or not at all, and never overwritten."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from garrison.ca.audit import verify
-from garrison.ca.errors import StateRejectedError
+from garrison.ca.errors import IssuerUnavailableError, StateRejectedError
 from garrison.ca.keys import KeyType, Passphrase
 from garrison.ca.state import StateDirectory
 from garrison.identity.spiffe_id import parse_trust_domain
-from tests.ca.authorities import PASSPHRASE, TRUST_DOMAIN, Clock, make_ca, open_ca
+from tests.ca.authorities import PASSPHRASE, TRUST_DOMAIN, CaInDirectory, Clock, make_ca, open_ca
 
 SECRET = ["ca.db", "issuing.key", "root.key"]
 
@@ -172,3 +175,24 @@ def test_a_kill_at_any_moment_leaves_a_consistent_store(tmp_path: Path) -> None:
         signed = {row.details for row in rows if row.kind == "issuance signed"}
         told = "".join(signed)
         assert all(line.strip() in told for line in released if line.endswith("\n"))
+
+
+def test_a_store_may_be_closed_while_threads_issue(fresh_ca: CaInDirectory) -> None:
+    """What happens when `ca serve` ends, or never starts: a thread cannot be cancelled."""
+    issued: list[int] = []
+
+    def issue_until_refused() -> None:
+        with contextlib.suppress(IssuerUnavailableError):
+            while True:
+                fresh_ca.issue()
+                issued.append(1)
+
+    with ThreadPoolExecutor(4) as pool:
+        ends = [pool.submit(issue_until_refused) for _ in range(4)]
+        while len(issued) < 8:
+            time.sleep(0.001)
+        fresh_ca.store.close()
+        for end in ends:
+            end.result(timeout=30)
+    with pytest.raises(IssuerUnavailableError, match="closed"):
+        fresh_ca.issue()

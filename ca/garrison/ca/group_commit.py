@@ -4,7 +4,8 @@ Whoever finds no transaction under way leads the next one, with all that was han
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
@@ -42,6 +43,12 @@ class GroupCommit(Generic[Work, Result]):
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[return-value]  # set when it is done without an error
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Wait for the transaction under way; the next one starts after the block."""
+        with self._leading:
+            yield
 
     def _lead(self) -> None:
         with self._waiting_lock:

@@ -60,6 +60,7 @@ class SqlStore:
         self._latest = clock()
         self._writer: Connection | None = None  # and below: of the leader of a group commit only
         self._head: Head | None = None
+        self._is_closed = False
         self._group = GroupCommit(self._commit, LARGEST_BATCH)
 
     def record_prepared(self, preparation: Preparation) -> Receipt:
@@ -148,8 +149,14 @@ class SqlStore:
             after = rows[-1].sequence
 
     def close(self) -> None:
-        """Let go of files and connections; nothing may be under way."""
-        self._forget_writer()
+        """Let go of files and connections, after the write under way; later ones are refused.
+
+        A thread may still be at work for a caller that was cancelled, and closing its connection
+        under it is a crash in SQLite.
+        """
+        with self._group.at_rest():
+            self._is_closed = True
+            self._forget_writer()
         self._engine.dispose()
 
     def _some_audit_rows(self, after: int) -> list[Row]:
@@ -165,6 +172,8 @@ class SqlStore:
         return BundleVersion(*found) if found else None
 
     def _commit(self, writes: Sequence[_Write]) -> Sequence[Row]:
+        if self._is_closed:
+            raise IssuerUnavailableError("the store is closed")
         now = self._clock()
         if now < self._latest - LONGEST_STEP_BACK:
             raise IssuerUnavailableError(
