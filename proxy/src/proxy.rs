@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control_plane::ControlPlane;
 use crate::identity::{BootstrapError, Credentials, check_files, maintain};
 use crate::mesh::Live;
-use crate::serve::{Settings, Workers};
+use crate::serve::{self, Settings, Workers};
 use crate::telemetry::Telemetry;
 use crate::tls::MeshTls;
 use crate::xds::PolicyClient;
@@ -32,8 +32,8 @@ pub enum StartError {
     Runtime(#[source] io::Error),
     #[error("cannot open access_log; name a file that can be written, stdout or off")]
     AccessLog(#[source] io::Error),
-    #[error("cannot listen on admin.listen = {0}; choose a free address")]
-    Admin(SocketAddr, #[source] io::Error),
+    #[error("cannot listen on {0}.listen = {1}; choose a free address")]
+    Listen(&'static str, SocketAddr, #[source] io::Error),
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     #[error("cannot start the worker threads")]
@@ -93,7 +93,8 @@ impl Proxy {
         let address = config.admin.listen;
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|error| StartError::Admin(address, error))?;
+            .map_err(|error| StartError::Listen("admin", address, error))?;
+        check_free(config)?;
         let admin = Arc::new(Admin {
             node: config.node.id.clone(),
             telemetry: Arc::clone(&control.telemetry),
@@ -117,6 +118,18 @@ impl Proxy {
         info!("proxy ended");
         Ok(())
     }
+}
+
+/// Fail early: these are opened only when the policy server says what to do there.
+fn check_free(config: &Config) -> Result<(), StartError> {
+    let inbound = config.inbound.as_ref().map(|inbound| inbound.listen);
+    let outbound = config.outbound.as_ref().map(|outbound| outbound.listen);
+    for (name, address) in [("inbound", inbound), ("outbound", outbound)] {
+        if let Some(address) = address {
+            serve::check_free(address).map_err(|error| StartError::Listen(name, address, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The signals that ask a process to end.

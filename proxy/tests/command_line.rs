@@ -77,7 +77,7 @@ token = "token"
 [policy]
 address = "127.0.0.1:1"
 [outbound]
-listen = "127.0.0.1:15001"
+listen = "127.0.0.1:0"
 [admin]
 listen = "{admin}"
 "#
@@ -151,6 +151,26 @@ fn port_in_use_is_one_message() {
     let complaint = complaint(&settings.arguments(), b"");
     assert!(
         complaint.contains("admin.listen") && complaint.contains(&address),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn port_of_requests_in_use_is_one_message() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let settings = Settings::new("127.0.0.1:0");
+    let text = std::fs::read_to_string(&settings.path).unwrap();
+    let outbound = "[outbound]\nlisten = \"127.0.0.1:0\"";
+    let text = text.replace(outbound, &format!("[outbound]\nlisten = \"{address}\""));
+    std::fs::write(&settings.path, text).unwrap();
+    let output = run(&settings.arguments(), b"");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        complaint.contains(&format!(
+            "outbound.listen = {address}; choose a free address"
+        )),
         "{complaint}"
     );
 }

@@ -24,6 +24,7 @@ use crate::mesh::listener::Role;
 use crate::mesh::{Listener, Live, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::tls::MeshTls;
+pub use sockets::check_free;
 use thread::{Command, Thread};
 
 /// An address that could not be bound is tried again, as whoever holds it may go.

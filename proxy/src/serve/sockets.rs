@@ -15,8 +15,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     // Sockets that share a port share it with another process of the same user, too, without a word from the kernel:
     // so first see that nobody else has it.
-    drop(socket(address, false)?);
+    check_free(address)?;
     (0..count).map(|_| socket(address, true)).collect()
+}
+
+/// Fail if an address is taken, or not of this machine.
+pub fn check_free(address: SocketAddr) -> io::Result<()> {
+    socket(address, false).map(drop)
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
