@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from garrison.proxy.errors import ExecutableMissingError
 from garrison.proxy.executable import find_executable
 
 
@@ -20,4 +21,8 @@ from garrison.proxy.executable import find_executable
 def proxy(config: Path) -> None:
     """Run the sidecar beside a service, until SIGTERM."""
     executable = str(find_executable())
-    os.execv(executable, [executable, "run", "--config", str(config)])  # noqa: S606  # no shell is the point
+    try:
+        os.execv(executable, [executable, "run", "--config", str(config)])  # noqa: S606  # no shell is the point
+    except OSError as error:
+        text = f"{executable}: cannot be run: {error.strerror}: run `make build`"
+        raise ExecutableMissingError(text) from error
