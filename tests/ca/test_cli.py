@@ -19,6 +19,7 @@ from garrison.ca.keys import write_file
 from garrison.deploy.cli import run
 from tests.ca.test_audit import tamper
 from tests.identity.tokens import TokenIssuer
+from tests.policies import git_trees
 
 SETTINGS = """\
 trust_domain = "example.org"
@@ -78,6 +79,8 @@ def config(tmp_path: Path) -> Path:
         admin = probe.getsockname()[1]
     write_file(tmp_path / "passphrase", b"correct horse battery staple\n")
     (tmp_path / "jwks.json").write_bytes(TokenIssuer().jwks())
+    with git_trees.bare(tmp_path / "repository") as repo:
+        git_trees.commit(repo, {"mesh.yaml": "no mesh"})
     (tmp_path / "ca.toml").write_text(SETTINGS.format(admin=admin))
     return tmp_path / "ca.toml"
 
@@ -154,7 +157,7 @@ def test_serve_until_sigterm_and_status_of_it(garrison: Garrison, config: Path) 
         assert process.returncode == 0
     events = [json.loads(line)["event"] for line in logged.splitlines()]
     assert "ca ready" in events
-    assert "entries kept as they were" in events  # there is no repository
+    assert "entries kept as they were" in events  # the commit is bad
 
 
 def wait_for_problem(config: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_wrong_trust_domain_or_passphrase_is_refused(tmp_path: Path) -> None:
     assert state.open_authority(TRUST_DOMAIN, PASSPHRASE)
     with pytest.raises(StateRejectedError, match="wrong passphrase"):
         state.open_authority(TRUST_DOMAIN, Passphrase(b"x" * 16))
-    with pytest.raises(StateRejectedError, match=r"of other\.example"):
+    with pytest.raises(StateRejectedError, match=r"trust_domain is other\.example"):
         state.open_authority(parse_trust_domain("other.example"), PASSPHRASE)
 
 

@@ -14,6 +14,7 @@ import pytest
 from garrison.deploy import cli
 from garrison.deploy.demo.network import random_block
 from garrison.deploy.demo.stage import EXAMPLE
+from tests.identity.tokens import TokenIssuer
 
 CA = """\
 trust_domain = "bookstore.example"
@@ -71,6 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in texts.items():
         (place / name).touch(mode=0o600)
         (place / name).write_text(text)
+    (place / "jwks.json").write_bytes(TokenIssuer().jwks())
     (place / "nothing").mkdir()
     subprocess.run(["git", "init", "-qb", "main", place / "empty"], check=True)
     bookstore(place / "book")

@@ -163,4 +163,7 @@ def _check_signer(
         raise StateRejectedError(f"{subject}: {found}, not {constraints}")
     own = names.get_values_for_type(x509.UniformResourceIdentifier)
     if own != [trust_domain.as_spiffe_id()]:
-        raise StateRejectedError(f"{subject} is of {own}, and the configuration of {trust_domain}")
+        raise StateRejectedError(
+            f"{subject} is of {', '.join(own)}, but trust_domain is {trust_domain}: "
+            "correct that, or name another state directory"
+        )

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import grpc
 import structlog
@@ -36,10 +37,13 @@ from garrison.ca.status import CaStatus, NamedKeys
 from garrison.identity import admin_port
 from garrison.identity.attestation import Attestor
 from garrison.identity.credentials import Credentials, server_credentials, utc_now
+from garrison.identity.errors import RejectedError
 from garrison.identity.istio_ca_pb2_grpc import add_IstioCertificateServiceServicer_to_server
+from garrison.identity.jwks import MAX_JWKS_BYTES, parse_jwks
 from garrison.identity.jwks_source import JwksFile, JwksUrl, KeySource
 from garrison.identity.listening import PortUnavailableError, check_free
 from garrison.identity.oidc import OidcAttestor
+from garrison.identity.settings import SettingsError
 from garrison.identity.trust import Trust
 from garrison.xds.server import server_options
 from garrison.xds.service import Limits
@@ -76,12 +80,27 @@ class _Parts:
 async def serve(settings: CaSettings, source: EntrySource) -> None:
     """Run until SIGTERM or SIGINT."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the issuing key
+    for issuer in settings.attestors:
+        if issuer.jwks_file is not None:
+            _check_keys(issuer.jwks_file)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, source):
         log.info("ca ready", listen=settings.listen, bundle_listen=settings.bundle_listen)
         await stop.wait()
+
+
+def _check_keys(file: Path) -> None:
+    """Tell a mistake at the start; a file that goes or breaks later does not stop the CA."""
+    try:
+        with file.open("rb") as opened:
+            parse_jwks(opened.read(MAX_JWKS_BYTES + 1))
+    except OSError as error:
+        text = f"jwks_file {file}: cannot be read: {error.strerror}"
+        raise SettingsError(f"{text}: name a file with the issuer's keys") from error
+    except RejectedError as error:
+        raise SettingsError(f"jwks_file {file}: {error}: a JWK Set is wanted") from error
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from garrison.identity.errors import RejectedError, UnavailableError
 from garrison.identity.settings import load_settings
 
 _DEFAULT_URL = "http://127.0.0.1:15014"
+_WANTED = "http://IP:PORT of its admin_listen is wanted"
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
@@ -78,12 +79,13 @@ async def _ask(url: str) -> Mapping[str, Any]:
             session.get(f"{url.rstrip('/')}/status", allow_redirects=False) as response,
         ):
             found = await response.json()
-    except aiohttp.ContentTypeError as error:
-        raise StatusRejectedError(f"{url}: not a CA's admin address") from error
+    except (aiohttp.ContentTypeError, aiohttp.InvalidURL) as error:
+        raise StatusRejectedError(f"{url}: not a CA's admin address: {_WANTED}") from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise CaUnreachableError(f"{url}: no CA answers: {error or 'no answer in time'}") from error
+        text = f"{url}: no CA answers: {error or 'no answer in time'}"
+        raise CaUnreachableError(f"{text}: start it, or name it with --url, or --state") from error
     if response.status != HTTPStatus.OK or not isinstance(found, dict) or "ready" not in found:
-        raise StatusRejectedError(f"{url}: not a CA's admin address")
+        raise StatusRejectedError(f"{url}: not a CA's admin address: {_WANTED}")
     return found
 
 

@@ -83,7 +83,8 @@ class SigningKey:
         except TypeError as error:  # cryptography's answer to a passphrase that is not needed
             raise StateRejectedError(f"{source}: this key is not encrypted") from error
         except ValueError as error:
-            raise StateRejectedError(f"{source}: wrong passphrase, or not a key") from error
+            text = f"{source}: wrong passphrase, or not a key"
+            raise StateRejectedError(f"{text}: the one given to `ca init` is wanted") from error
         for key_type, (curve, _) in _CURVES.items():
             if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, curve):
                 return cls(key_type, private)
@@ -111,7 +112,8 @@ def read_secret_file(file: Path) -> bytes:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise StateRejectedError(f"{file}: cannot be read: {error.strerror}") from error
+        text = f"{file}: cannot be read: {error.strerror}"
+        raise StateRejectedError(f"{text}: a file of user {os.geteuid()} is wanted") from error
     try:
         _check_closed(os.fstat(descriptor), file)
         return os.read(descriptor, _MAX_FILE_BYTES)

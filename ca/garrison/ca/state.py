@@ -81,7 +81,8 @@ class StateDirectory:
         try:
             return x509.load_pem_x509_certificate(file.read_bytes())
         except OSError as error:
-            raise StateRejectedError(f"{file}: cannot be read: {error.strerror}") from error
+            text = f"{file}: cannot be read: {error.strerror}"
+            raise StateRejectedError(f"{text}: `garrison ca init` makes it") from error
         except ValueError as error:
             raise StateRejectedError(f"{file}: not a PEM certificate") from error
 
