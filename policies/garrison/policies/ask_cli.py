@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
@@ -96,7 +97,7 @@ def explain(
     """
     parts: Parts = context.obj
     asked = {name: value for name in _OPTIONS if (value := given[name]) is not None}
-    if not asked and not headers:
+    if not asked and not headers and not Path(repo).is_dir():
         click.echo(parts.explain_code(repo))
         return
     if missing := [option for name, option in _OPTIONS.items() if name not in asked]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def open_repository(location: str, branch: str = "main", cache: Path | None = No
     Raises `RepositoryError` if there is none; `RepositoryUnavailableError` if it is out of reach.
     """
     if not _is_ref(branch):
-        raise RepositoryError(f"{branch!r} cannot be the name of a branch")
+        raise RepositoryError(f"{branch!r} cannot be the name of a branch; `git branch` lists them")
     scheme = urlsplit(location).scheme if "://" in location else ""
     if scheme in {"", "file"}:
         path = Path(unquote(urlsplit(location).path)) if scheme else Path(location)
@@ -133,13 +134,26 @@ class Repository:
             repo = Repo(str(self._path))
         except NotGitRepository as error:
             what = "not a git repository" if self._path.exists() else "no such directory"
-            raise RepositoryError(f"{self.location}: {what}") from error
+            text = f"{self.location}: {what}; give the path or URL of one"
+            raise RepositoryError(text) from error
         except OSError as error:
             raise RepositoryError(f"{self.location}: cannot be read: {error.strerror}") from error
         with repo:
             yield repo
 
     def _fetch(self, remote: str) -> None:
+        is_new = not (self._path / "HEAD").exists()
+        if is_new:
+            self._path.mkdir(parents=True, mode=0o700, exist_ok=True)
+            Repo.init_bare(self._path).close()
+        try:
+            self._fetch_into_cache(remote)
+        except BaseException:
+            if is_new:
+                shutil.rmtree(self._path, ignore_errors=True)
+            raise
+
+    def _fetch_into_cache(self, remote: str) -> None:
         client, path = get_transport_and_path(
             remote,
             operation="pull",
@@ -147,9 +161,6 @@ class Repository:
             ssh_command=_SSH,
             pool_manager=urllib3.PoolManager(timeout=FETCH_SECONDS, retries=2),
         )
-        if not (self._path / "HEAD").exists():
-            self._path.mkdir(parents=True, mode=0o700, exist_ok=True)
-            Repo.init_bare(self._path).close()
         branch = _ref(self.branch)
 
         def wanted(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001 -- called by name
@@ -180,8 +191,13 @@ def _commit(repo: Repo, revision: str, location: str) -> Commit:
         if _is_ref(revision):
             return parse_commit(repo, revision)
     except (KeyError, ValueError) as error:
-        raise RepositoryError(f"{location}: no commit {revision!r}") from error
-    raise RepositoryError(f"{location}: no commit {revision!r}")
+        raise _no_commit(location, revision) from error
+    raise _no_commit(location, revision)
+
+
+def _no_commit(location: str, revision: str) -> RepositoryError:
+    text = f"{location}: no commit {revision!r}"
+    return RepositoryError(f"{text}; `git log` there names them: 4 to 40 hexadecimal digits")
 
 
 def _default_cache() -> Path:

@@ -241,7 +241,10 @@ async def _fetch(url: str) -> bytes:
             return await _bounded(response)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise StatusUnavailableError(f"{url}: no status: {reason}") from error
+        text = f"{url}: no status: {reason}"
+        raise StatusUnavailableError(
+            f"{text}: is its process up, and this its admin URL?"
+        ) from error
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
