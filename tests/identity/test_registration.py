@@ -50,6 +50,15 @@ def test_nobody_registers_as_the_ca() -> None:
         RegistrationEntry(own, frozenset({SUBJECT}))
 
 
+def test_nobody_else_takes_the_name_of_a_service_of_the_mesh() -> None:
+    """Clients that check a host name would take it for the CA, or for the policy server."""
+    server = parse_spiffe_id("spiffe://example.org/ns/garrison/sa/policy-server")
+    assert RegistrationEntry(server, frozenset({SUBJECT}), dns_names=("policy.garrison",))
+    for claimant, name in ((WEB, "policy.garrison"), (WEB, "ca.garrison"), (server, "ca.garrison")):
+        with pytest.raises(RejectedError, match=f"claims {name}"):
+            RegistrationEntry(claimant, frozenset({SUBJECT}), dns_names=(name,))
+
+
 @pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1)])
 def test_a_ttl_is_above_zero(ttl: timedelta) -> None:
     with pytest.raises(RejectedError, match="ttl"):

@@ -250,9 +250,9 @@ async def test_operators_see_health_and_metrics_and_pages_do_not(served: Served)
         async with served.http.get(served.admin("/live")) as response:
             assert response.status == 200
         for path in ("/status", "/metrics", "/live"):
-            headers = {"Host": "rebound.example"}
-            async with served.http.get(served.admin(path), headers=headers) as response:
-                assert response.status == 403
+            for headers in ({"Host": "rebound.example"}, {"Origin": "https://page.example"}):
+                async with served.http.get(served.admin(path), headers=headers) as response:
+                    assert response.status == 403
         async with served.http.get(served.admin("/refresh")) as response:
             assert response.status == 405
 

@@ -53,6 +53,9 @@ def health_routes(lacking: Callable[[], list[str]]) -> list[web.RouteDef]:
 
 @web.middleware
 async def _refuse_names(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Answer programs only: neither a rebound name nor a page of another site gets through."""
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+        raise web.HTTPForbidden(text="web pages are not answered\n")
     host = request.url.host or ""
     if host != "localhost":
         try:

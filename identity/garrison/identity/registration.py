@@ -11,10 +11,16 @@ from datetime import timedelta
 from spiffe import SpiffeId
 
 from garrison.identity.errors import RejectedError
-from garrison.identity.spiffe_id import certificate_authority, namespace_and_account
+from garrison.identity.spiffe_id import (
+    certificate_authority,
+    namespace_and_account,
+    policy_server,
+)
 
 MAX_SELECTOR_BYTES = 1024
 MAX_DNS_NAMES = 16
+# Python's gRPC checks a host name, not a SPIFFE ID: these two are as good as the identity.
+_RESERVED_NAMES = {"ca.garrison": certificate_authority, "policy.garrison": policy_server}
 
 _ATTESTOR = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KEY = re.compile(r"[a-z0-9-]{1,63}")
@@ -86,8 +92,14 @@ class RegistrationEntry:
         if len(self.dns_names) > MAX_DNS_NAMES:
             raise self._refused(f"has over {MAX_DNS_NAMES} dnsNames")
         for name in self.dns_names:
-            if not _DNS_NAME.fullmatch(name):
-                raise self._refused(f"has the dnsName {name!r}: a lower-case host name is wanted")
+            self._check_dns_name(name)
+
+    def _check_dns_name(self, name: str) -> None:
+        if not _DNS_NAME.fullmatch(name):
+            raise self._refused(f"has the dnsName {name!r}: a lower-case host name is wanted")
+        owner = _RESERVED_NAMES.get(name)
+        if owner is not None and owner(self.spiffe_id.trust_domain) != self.spiffe_id:
+            raise self._refused(f"claims {name}, by which a service of the mesh itself is known")
 
     def _refused(self, reason: str) -> RegistrationRejectedError:
         return RegistrationRejectedError(f"the entry of {self.spiffe_id} {reason}")
