@@ -184,6 +184,7 @@ def test_what_a_peer_may_make_us_hold_is_bounded() -> None:
     async def scene() -> None:
         limits = Limits(
             names=10,
+            name_characters=30,
             node_field_characters=20,
             metadata_fields=2,
             request_bytes=10_000,
@@ -209,6 +210,8 @@ def test_what_a_peer_may_make_us_hold_is_bounded() -> None:
             await refused(delta(node={"metadata": metadata}), "node.metadata")
             names = [f"n{number}" for number in range(50)]
             await refused(delta(resource_names_subscribe=names), "10 names")
+            await refused(delta(resource_names_subscribe=["n" * 31]), "30 characters")
+            await refused(delta(initial_resource_versions={"n": "v" * 31}), "30 characters")
             await refused(delta(resource_names_subscribe=["n" * 20_000]), "larger than max")
 
     asyncio.run(scene())

@@ -30,6 +30,7 @@ def on_request(
         refusal = request.error_detail.message if request.HasField("error_detail") else None
         answer = stream.answer(subscription, request.response_nonce, refusal)
     claimed = dict(request.initial_resource_versions) if is_first else {}
+    stream.check_names(request.resource_names_subscribe, claimed, claimed.values())
     subscription.claim(claimed)
     subscription.unsubscribe(request.resource_names_unsubscribe)
     subscription.subscribe(request.resource_names_subscribe, claimed)

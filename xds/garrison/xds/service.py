@@ -59,6 +59,7 @@ class Limits:
     streams: int = 20_000
     streams_of_one_identity: int = 2_000
     names: int = 20_000  # named in subscriptions to one type
+    name_characters: int = 512  # of a resource's name or version
     node_field_characters: int = 512
     metadata_fields: int = 64
     request_bytes: int = 4 * 1024 * 1024

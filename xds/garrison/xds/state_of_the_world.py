@@ -37,6 +37,7 @@ def on_request(
             return None
         refusal = request.error_detail.message if request.HasField("error_detail") else None
         answer = stream.answer(subscription, request.response_nonce, refusal)
+    stream.check_names(request.resource_names)
     subscription.replace(request.resource_names)
     stream.check_size(subscription)
     return answer

@@ -61,6 +61,13 @@ class Stream:
         self._subscriptions[type_url] = made
         return made, True
 
+    def check_names(self, *asked: Iterable[str]) -> None:
+        """Raise `StreamRefusedError` for a name or version that is longer than any real one."""
+        longest = self._limits.name_characters
+        if any(len(each) > longest for each in itertools.chain(*asked)):
+            text = f"a name or version of over {longest} characters"
+            raise StreamRefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
     def check_size(self, subscription: Subscription) -> None:
         """Raise `StreamRefusedError` if the client makes us remember too much."""
         if subscription.name_count > 2 * self._limits.names:
