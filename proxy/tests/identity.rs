@@ -369,6 +369,11 @@ async fn bundles_are_followed_and_the_last_good_ones_kept() {
             Ok(())
         );
         assert_eq!(trusted(), "bookstore.example");
+        let refusal = verdict(&mut stream, bundle("5", Vec::new(), &[own]))
+            .await
+            .unwrap_err();
+        assert!(refusal.contains("cannot go"), "{refusal}");
+        assert_eq!(trusted(), "bookstore.example");
         drop(stream);
         // The next stream says what is held.
         let mut stream = conversations.recv().await.unwrap();

@@ -370,7 +370,9 @@ fn not_supported(pattern: &str, error: &dyn std::error::Error) -> String {
 fn whole_regex(pattern: &str) -> Result<WholeRegex, String> {
     // Parsed by itself first: `a)|(b` must not close the group below.
     let (paths, _) = PathPattern::of_regex(&parse_regex(pattern)?);
+    // By bytes: a header's value need not be UTF-8, and a byte that no `.` matches would slip past a deny.
     let regex = RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
+        .unicode(false)
         .nest_limit(MAX_REGEX_NESTING + 2)
         .size_limit(MAX_REGEX_BYTES)
         .dfa_size_limit(MAX_REGEX_BYTES)
@@ -474,6 +476,14 @@ mod tests {
 
     fn exact() -> StringMatcher {
         text(MatchPattern::Exact("/x".into()))
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_does_not_slip_past_an_expression() {
+        let evil = whole_regex("(?:evil).*").unwrap();
+        assert!(evil.regex.is_match(b"evil"));
+        assert!(evil.regex.is_match(b"evil\xff"));
+        assert!(!evil.regex.is_match(b"an \xff evil"));
     }
 
     #[test]

@@ -68,6 +68,8 @@ enum BundleError {
     Shape(String),
     #[error("{0:?}: {1}")]
     Roots(String, RootsError),
+    #[error("{0:?} is our own trust domain's: its bundle cannot go")]
+    Own(String),
     #[error("over {MAX_TRUST_DOMAINS} trust domains")]
     TooMany,
 }
@@ -139,6 +141,9 @@ impl BundleClient {
         }
         for name in response.removed_resources {
             if let Ok(trust_domain) = TrustDomain::parse_uri(&name) {
+                if trust_domain == self.control.credentials.trust_domain {
+                    return Err(BundleError::Own(name));
+                }
                 bundles.remove(&trust_domain);
             }
             versions.remove(&name);

@@ -338,8 +338,13 @@ impl ResponseBody {
                     return Poll::Ready(None);
                 }
                 Decoded::More => {
-                    if let Ok(0) | Err(_) = ready!(connection.io.poll_fill(cx)) {
-                        let ended = call.decoder.end_of_stream();
+                    let read = ready!(connection.io.poll_fill(cx));
+                    if !matches!(read, Ok(1..)) {
+                        // A reset is no end: half an answer must not pass for a whole one.
+                        let ended = match read {
+                            Ok(_) => call.decoder.end_of_stream(),
+                            Err(_) => Err(BodyError::Broken),
+                        };
                         call.connection = None;
                         return Poll::Ready(ended.err().map(Err));
                     }
