@@ -36,10 +36,10 @@ demo: ## start a whole mesh on loopback and show it; ARGS="--once --json" for sc
 
 test: build .venv/peers/.locked | git openssl ## run every test, in Rust and in Python
 	@$(CARGO) test --locked --quiet
-	@$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 $(ARGS)
 
 test-long: build .venv/peers/.locked ## hold a million authorization decisions against pycasbin
-	@GARRISON_TEST_DECISIONS=1000000 $(BIN)/pytest -q -n 2 --dist loadgroup --timeout 3600 tests/authz $(ARGS)
+	@GARRISON_TEST_DECISIONS=1000000 $(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 --timeout 3600 tests/authz $(ARGS)
 
 lint: .venv/.locked | cargo ## run every check that needs no running mesh
 	@$(BIN)/ruff check --quiet
