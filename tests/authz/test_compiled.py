@@ -219,5 +219,5 @@ def compile_large(lines: int, services: int) -> Compiled:
 def test_ten_thousand_lines_for_a_thousand_services_compile_in_seconds() -> None:
     start = time.process_time()
     rules = compile_large(10_000, 1_000)
-    assert time.process_time() - start < 8  # about 3 on a quiet machine
+    assert time.process_time() - start < 60  # catches a quadratic pass; about 3 on a quiet machine
     assert len(rules.compilation.lines) == 10_000
