@@ -77,7 +77,6 @@ class Field:
 
 _NAMES: Final = {kind: name for name, kind in FIELDS.items()}
 
-SRC: Final = Field(Kind.PRINCIPAL)
 DST: Final = Field(Kind.DESTINATION)
 METHOD: Final = Field(Kind.METHOD)
 PATH: Final = Field(Kind.PATH)

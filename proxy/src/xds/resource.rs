@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
-use super::decode::extension::{Extension, MARKER, extension};
+use super::decode::extension::{Extension, extension};
 use super::decode::{Fault, cluster, endpoint, listener, open, route};
 use crate::mesh::{Endpoint, RouteTable};
 
@@ -134,10 +134,6 @@ impl Resource {
                 named(kind, name, decoded)
             }
         }
-    }
-
-    pub fn is_marker(kind: Kind, name: &str) -> bool {
-        kind == Kind::Extension && name == MARKER
     }
 }
 
