@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509 import load_pem_x509_certificate
 
 from garrison.identity.certificate_client import CaAccess, CertificateClient
 from garrison.identity.trust import Trust
 from tests.e2e.mesh import Mesh
-from tests.e2e.rogue import Authority, Identity
+from tests.fakes.certificates import Pair, Root
 
 
 def spiffe_id(identity: str) -> str:
@@ -38,13 +39,14 @@ def fetched(mesh: Mesh, identity: str, directory: Path, svid_seconds: int = 3600
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return Identity(chain, key).write(directory, places.roots.read_bytes())
+    return Pair(key, chain).write(directory, places.roots.read_bytes())
 
 
-def stolen_authority(mesh: Mesh) -> Authority:
+def stolen_authority(mesh: Mesh) -> Root:
     """Take the CA's issuing key, as a thief of its disk and passphrase would."""
     state = mesh.stage.places.directory / "ca"
     passphrase = (mesh.stage.places.directory / "passphrase").read_bytes().strip()
     key = serialization.load_pem_private_key((state / "issuing.key").read_bytes(), passphrase)
     certificate = load_pem_x509_certificate((state / "issuing.pem").read_bytes())
-    return Authority(certificate, key, in_chain=True)  # type: ignore[arg-type]  # it is ECDSA
+    assert isinstance(key, EllipticCurvePrivateKey)
+    return Root("bookstore.example", key, certificate)

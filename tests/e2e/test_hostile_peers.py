@@ -12,8 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.e2e.identities import fetched, spiffe_id, stolen_authority
 from tests.e2e.mesh import Mesh
-from tests.e2e.rogue import Identity, Leaf, new_authority
 from tests.e2e.tls_judge import Verdict, connect
+from tests.fakes.certificates import Leaf, Pair, Root
 
 CHARGE = (
     b"POST /charges HTTP/1.1\r\nHost: payments.bookstore\r\n"
@@ -55,9 +55,9 @@ def test_a_peer_without_post_quantum_may_still_call(mesh: Mesh, tmp_path: Path) 
 
 
 FLAWS: dict[str, Leaf] = {
-    "expired": Leaf((ORDERS,), starts_in=timedelta(hours=-2), lasts=timedelta(hours=1)),
-    "not yet valid": Leaf((ORDERS,), starts_in=timedelta(hours=1)),
-    "a hundred years": Leaf((ORDERS,), lasts=timedelta(days=36_500)),
+    "expired": Leaf((ORDERS,), age=timedelta(hours=2), lifetime=timedelta(hours=-1)),
+    "not yet valid": Leaf((ORDERS,), age=timedelta(hours=-1), lifetime=timedelta(hours=2)),
+    "a hundred years": Leaf((ORDERS,), lifetime=timedelta(days=36_500)),
     "two URI names": Leaf((ORDERS, spiffe_id("bookstore/web"))),
     "no URI name": Leaf((), dns=("orders.bookstore",)),
     "another scheme": Leaf(("https://bookstore.example/ns/bookstore/sa/orders",)),
@@ -78,7 +78,7 @@ def test_a_flawed_certificate_of_the_right_issuer_is_refused(
     mesh: Mesh, tmp_path: Path, flaw: str
 ) -> None:
     roots = mesh.stage.places.roots.read_bytes()
-    identity = stolen_authority(mesh).issue(FLAWS[flaw]).write(tmp_path, roots)
+    identity = stolen_authority(mesh).pair(FLAWS[flaw]).write(tmp_path, roots)
     assert_refused(call(mesh, identity))
 
 
@@ -87,22 +87,22 @@ def test_a_flawless_certificate_of_the_right_issuer_is_not_refused(
 ) -> None:
     """The control of the test above: what is refused there is refused for its flaw."""
     roots = mesh.stage.places.roots.read_bytes()
-    identity = stolen_authority(mesh).issue(Leaf((ORDERS,))).write(tmp_path, roots)
+    identity = stolen_authority(mesh).pair(Leaf((ORDERS,))).write(tmp_path, roots)
     assert call(mesh, identity).status == 200
 
 
 def test_a_foreign_authority_is_refused(mesh: Mesh, tmp_path: Path) -> None:
     roots = mesh.stage.places.roots.read_bytes()
-    foreign = new_authority("bookstore.example").issue(Leaf((ORDERS,)))
+    foreign = Root("bookstore.example").pair(Leaf((ORDERS,)))
     assert_refused(call(mesh, foreign.write(tmp_path, roots)))
 
 
 def test_a_certificate_without_its_key_is_refused(mesh: Mesh, tmp_path: Path) -> None:
     """What anyone can do who has seen a certificate on the wire."""
     chain = (fetched(mesh, "bookstore/orders", tmp_path) / "svid.pem").read_bytes()
-    other = new_authority("bookstore.example").issue(Leaf((ORDERS,)))
+    other = Root("bookstore.example").pair(Leaf((ORDERS,)))
     roots = mesh.stage.places.roots.read_bytes()
-    assert_refused(call(mesh, Identity(chain, other.key).write(tmp_path / "mixed", roots)))
+    assert_refused(call(mesh, Pair(other.key, chain).write(tmp_path / "mixed", roots)))
 
 
 def test_an_anonymous_peer_is_refused(mesh: Mesh, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.e2e.identities import fetched, spiffe_id
 from tests.e2e.mesh import Mesh
-from tests.e2e.rogue import Leaf, new_authority
 from tests.e2e.tls_judge import serving
+from tests.fakes.certificates import Leaf, Root
 
 
 def test_a_server_with_another_services_svid_is_refused(own_mesh: Mesh, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_server_with_another_services_svid_is_refused(own_mesh: Mesh, tmp_path
 
 def test_a_server_of_a_foreign_authority_is_refused(own_mesh: Mesh, tmp_path: Path) -> None:
     roots = own_mesh.stage.places.roots.read_bytes()
-    foreign = new_authority("bookstore.example").issue(Leaf((spiffe_id("bookstore/payments"),)))
+    foreign = Root("bookstore.example").pair(Leaf((spiffe_id("bookstore/payments"),)))
     own_mesh.kill("payments-1.sidecar")
     with serving(own_mesh.instance("payments-1").inbound, foreign.write(tmp_path, roots)):
         answer = own_mesh.call("orders-1", "http://payments.bookstore/charges/7")

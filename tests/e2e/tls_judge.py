@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -35,8 +36,10 @@ class Verdict:
 
 @functools.cache
 def executable() -> Path:
-    """Build the judge; Go keeps what it compiled between runs."""
-    target = Path(tempfile.mkdtemp(prefix="garrison-judge-")) / "judge"
+    """Build the judge; Go keeps what it compiled between runs. It is gone with this process."""
+    directory = tempfile.TemporaryDirectory(prefix="garrison-judge-")
+    atexit.register(directory.cleanup)
+    target = Path(directory.name) / "judge"
     subprocess.run(["go", "build", "-o", target, "."], cwd=SOURCE, check=True, timeout=300)
     return target
 

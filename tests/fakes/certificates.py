@@ -1,23 +1,32 @@
-"""Certificates as no CA of ours would make them, beside proper ones."""
+"""Certificates as no CA of ours would make them, beside proper ones.
+
+Each flaw is one field of `Leaf`: everything else stays as a right SVID has it, so that a refusal
+can only be for the flaw.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 MINUTE = timedelta(minutes=1)
+BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """What a leaf is to say; the defaults make a proper SVID."""
+    """What a leaf is to say; the defaults make a proper SVID.
+
+    age: how long ago its life began; lifetime: how long it lasts from now. Either may be negative.
+    """
 
     uris: tuple[str, ...] = ("spiffe://mesh.example/ns/shop/sa/web",)
     dns: tuple[str, ...] = ()
@@ -26,6 +35,7 @@ class Leaf:
     is_ca: bool = False
     signs_certificates: bool = False
     signs_data: bool = True
+    purposes: tuple[x509.ObjectIdentifier, ...] = BOTH
 
 
 @dataclass(frozen=True)
@@ -35,15 +45,25 @@ class Pair:
     key: bytes
     chain: bytes
 
+    def write(self, directory: Path, roots: bytes) -> Path:
+        """Lay down svid.pem, key.pem and roots.pem in a directory, made if it is not there."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "svid.pem").write_bytes(self.chain)
+        (directory / "key.pem").write_bytes(self.key)
+        (directory / "roots.pem").write_bytes(roots)
+        return directory
+
 
 @dataclass(frozen=True)
 class Root:
-    """A trust domain's signing authority."""
+    """A trust domain's signing authority: self-signed, or by `issuing` with a stolen key."""
 
     trust_domain: str = "mesh.example"
     key: ec.EllipticCurvePrivateKey = field(
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
+    issuing: x509.Certificate | None = None
+    """Whose leaves these shall seem to be; it goes into their chains."""
 
     @cached_property
     def pem(self) -> bytes:
@@ -72,7 +92,10 @@ class Root:
         """Make a key and a certificate for it."""
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return Pair(pem, self.sign(key.public_key(), leaf or Leaf()).public_bytes(Encoding.PEM))
+        chain = [self.sign(key.public_key(), leaf or Leaf())]
+        if self.issuing:
+            chain.append(self.issuing)
+        return Pair(pem, b"".join(each.public_bytes(Encoding.PEM) for each in chain))
 
     def sign(self, key: ec.EllipticCurvePublicKey, leaf: Leaf) -> x509.Certificate:
         start = datetime.now(UTC) - leaf.age
@@ -81,7 +104,7 @@ class Root:
         builder = (
             x509.CertificateBuilder(serial_number=x509.random_serial_number())
             .subject_name(x509.Name([]))
-            .issuer_name(self._name)
+            .issuer_name(self.issuing.subject if self.issuing else self._name)
             .public_key(key)
             .not_valid_before(start)
             .not_valid_after(start + leaf.age + leaf.lifetime)
@@ -95,6 +118,8 @@ class Root:
             self._key_identifier
         )
         builder = builder.add_extension(issuer, critical=False)
+        if leaf.purposes:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(leaf.purposes), critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         return builder.sign(self.key, hashes.SHA256())
