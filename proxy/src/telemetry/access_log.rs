@@ -82,6 +82,9 @@ struct Line<'a> {
     request_id: &'a str,
     #[serde(serialize_with = "trace_id")]
     trace_id: u128,
+    /// This hop's span: the parent of whatever it called.
+    span_id: SpanId,
+    parent_id: Option<SpanId>,
     source: &'a str,
     destination: &'a str,
     route: Option<&'a str>,
@@ -111,6 +114,8 @@ impl<'a> Line<'a> {
             node,
             request_id: record.request_id.as_str(),
             trace_id: record.trace.trace_id,
+            span_id: SpanId(record.trace.span_id),
+            parent_id: record.trace.parent_id.map(SpanId),
             source: record.source,
             destination: record.destination,
             route: record.route,
@@ -146,6 +151,15 @@ fn protocol(version: Version) -> &'static str {
 
 fn trace_id<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{id:032x}"))
+}
+
+/// One hop in a trace, in the spelling of `traceparent`.
+struct SpanId(u64);
+
+impl Serialize for SpanId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
 }
 
 /// One worker's end of the log.
@@ -342,10 +356,15 @@ mod tests {
     #[test]
     fn a_line_is_as_the_seams_say() {
         with_record(|record| {
-            let expected = concat!(
+            let traced = format!(
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"{:016x}","parent_id":"00f067aa0ba902b7","#,
+                record.trace.span_id
+            );
+            let head = concat!(
                 r#"{"time":"2026-11-23T16:00:00.000042Z","direction":"inbound","node":"catalog-1","#,
                 r#""request_id":"0f8fad5b-d9cb-469f-a165-70867728950e","#,
-                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
+            );
+            let rest = concat!(
                 r#""source":"spiffe://bookstore.example/ns/bookstore/sa/web","#,
                 r#""destination":"bookstore/catalog","route":null,"cluster":"application","#,
                 r#""upstream":"127.0.0.1:8080","method":"GET","host":"catalog.bookstore","#,
@@ -353,7 +372,7 @@ mod tests {
                 r#""code":"inbound/denied","rule":"authz/catalog.csv:3","commit":"3f2c9a1","#,
                 r#""attempts":1,"duration_us":1234,"bytes_in":0,"bytes_out":95,"user_agent":"curl/8"}"#,
             );
-            assert_eq!(line(&record), expected);
+            assert_eq!(line(&record), format!("{head}{traced}{rest}"));
         });
     }
 
