@@ -1,19 +1,21 @@
 //! The proxy's configuration file: TOML, read once at start. Every key is known or the file is refused, each value is
 //! parsed into the type that is used, and paths are relative to the file (`docs/seams.md`).
 
+pub mod listing;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 use crate::identity::spiffe_id::TrustDomain;
 use crate::telemetry::LogTarget;
 
 /// All that a proxy is told by its own operator; the rest comes from the policy server.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The trust domain of this proxy's own identity, of the CA's and of the policy server's.
@@ -25,11 +27,16 @@ pub struct Config {
     #[serde(
         default = "twenty_seconds",
         rename = "drain_seconds",
-        deserialize_with = "seconds"
+        deserialize_with = "seconds",
+        serialize_with = "as_seconds"
     )]
     pub drain: Duration,
     /// `stdout` (the default), `off`, or a file to append to.
-    #[serde(default = "to_stdout", deserialize_with = "log_target")]
+    #[serde(
+        default = "to_stdout",
+        deserialize_with = "log_target",
+        serialize_with = "as_written"
+    )]
     pub access_log: LogTarget,
     pub node: Node,
     pub ca: Ca,
@@ -40,13 +47,13 @@ pub struct Config {
 }
 
 /// Names this instance in status and logs; proves nothing.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     pub id: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ca {
     /// Where `CreateCertificate` is served.
@@ -61,26 +68,28 @@ pub struct Ca {
     #[serde(
         default = "six_hours",
         rename = "svid_seconds",
-        deserialize_with = "seconds"
+        deserialize_with = "seconds",
+        serialize_with = "as_seconds"
     )]
     pub svid_lifetime: Duration,
     /// An SVID of a peer that lives longer than this is refused (ATTACKS E9).
     #[serde(
         default = "twenty_five_hours",
         rename = "max_peer_svid_seconds",
-        deserialize_with = "seconds"
+        deserialize_with = "seconds",
+        serialize_with = "as_seconds"
     )]
     pub max_peer_svid_lifetime: Duration,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     pub address: SocketAddr,
 }
 
 /// Where mutual TLS from the mesh is taken, and where it goes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inbound {
     pub listen: SocketAddr,
@@ -88,13 +97,13 @@ pub struct Inbound {
     pub application: SocketAddr,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outbound {
     pub listen: SocketAddr,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Loopback only: it has no authentication.
@@ -127,11 +136,7 @@ pub enum ConfigError {
 impl Config {
     /// Read and check a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, path)
+        Self::parse(&read_text(path)?, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
@@ -180,6 +185,13 @@ impl Config {
     }
 }
 
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes()
         .take(offset)
@@ -206,6 +218,20 @@ fn log_target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogTarget, D
         "stdout" => Ok(LogTarget::Stdout),
         "off" => Ok(LogTarget::Off),
         file => Ok(LogTarget::File(file.into())),
+    }
+}
+
+// The same way back, for `listing`.
+
+fn as_seconds<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(value.as_secs())
+}
+
+fn as_written<S: Serializer>(target: &LogTarget, serializer: S) -> Result<S::Ok, S::Error> {
+    match target {
+        LogTarget::Stdout => serializer.serialize_str("stdout"),
+        LogTarget::Off => serializer.serialize_str("off"),
+        LogTarget::File(file) => file.serialize(serializer),
     }
 }
 

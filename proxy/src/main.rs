@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use garrison_proxy::authorize::decide;
 use garrison_proxy::causes::with_causes;
-use garrison_proxy::config::Config;
+use garrison_proxy::config::{Config, listing};
 use garrison_proxy::http::canonicalize;
 use garrison_proxy::{proxy, validate};
 
@@ -29,6 +29,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Write a JSON line for each setting of a configuration: its value, and whether the file says so.
+    Settings {
+        /// The configuration, a TOML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Check a serialized `DiscoveryResponse` on stdin; write a JSON line for each resource that is refused.
     Validate,
     /// Answer JSON lines of rules and requests with the decisions of the request path.
@@ -40,6 +46,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match CommandLine::parse().command {
         Command::Run { config } => run(&config).map(|()| ExitCode::SUCCESS),
+        Command::Settings { config } => {
+            listing::run(&config, io::stdout().lock()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Validate => validate::run(io::stdin().lock(), io::stdout().lock())
             .map(|all_good| ExitCode::from(u8::from(!all_good)))
             .map_err(Into::into),

@@ -28,6 +28,7 @@ MOUNTED = {
     "check": ("garrison.policies.ask_cli:check", "Validate a policy repository before a push."),
     "explain": ("garrison.policies.ask_cli:explain", "Say what a request would meet, and why."),
     "status": ("garrison.policies.cli:status", "Say which proxies enforce which commit."),
+    "config": ("garrison.deploy.config_check:config", "Show what a settings file comes to."),
     "demo": ("garrison.deploy.demo.cli:demo", "Show a whole mesh on this machine."),
 }
 

@@ -42,7 +42,7 @@ def load_settings(
 
     Raises `SettingsError` naming the file and each wrong field.
     """
-    values = _read(file) if file else {}
+    values = read_toml(file) if file else {}
     for variable, text in environment.items():
         if variable.startswith(prefix):
             _assign(values, variable, variable.removeprefix(prefix).lower().split("__"), text)
@@ -53,7 +53,8 @@ def load_settings(
         raise SettingsError(_describe(error, str(file or "settings"))) from error
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a file without looking at what it says; raise `SettingsError` if it is no TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
