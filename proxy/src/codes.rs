@@ -81,6 +81,8 @@ pub struct Code {
 }
 
 reasons! {
+    /// What came first is in another protocol: it is logged and not answered in this one.
+    NotHttp "not-http" 400 Internal;
     /// The request target is none of the forms that this listener takes.
     BadTarget "bad-target" 400 Internal;
     /// The path has no one meaning: an escape, a backslash, a NUL, bytes that are not ASCII.

@@ -49,13 +49,24 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
 }
 
 /// An edge's counters, summed over the workers.
-#[derive(Default)]
 struct EdgeSum {
     classes: [u64; 6],
     reasons: [u64; Reason::ALL.len()],
     grpc: [u64; GRPC_STATUSES],
     buckets: [u64; BUCKETS_US.len() + 1],
     sum_us: u64,
+}
+
+impl Default for EdgeSum {
+    fn default() -> Self {
+        Self {
+            classes: [0; 6],
+            reasons: [0; Reason::ALL.len()],
+            grpc: [0; GRPC_STATUSES],
+            buckets: [0; BUCKETS_US.len() + 1],
+            sum_us: 0,
+        }
+    }
 }
 
 impl EdgeSum {

@@ -104,6 +104,9 @@ fn parse_request(head: &Bytes) -> Result<Head, Refusal> {
         Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => {
             return Err(Refusal::new(Reason::BadHeader, "malformed header"));
         }
+        Err(httparse::Error::Version) if !names_http(head) => {
+            return Err(Refusal::new(Reason::NotHttp, "no HTTP/1 request line"));
+        }
         Err(_) => return Err(Refusal::new(Reason::BadTarget, "malformed request line")),
     }
     let (Some(method), Some(target), Some(version)) =
@@ -121,6 +124,11 @@ fn parse_request(head: &Bytes) -> Result<Head, Refusal> {
         version: numbered(version),
         headers,
     })
+}
+
+fn names_http(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    memchr::memmem::find(line, b" HTTP/").is_some()
 }
 
 fn collect(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
@@ -266,6 +274,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", Reason::BadHeader),
             ("GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", Reason::BadHeader),
             ("GET  / HTTP/1.1\r\n\r\n", Reason::BadTarget),
+            ("GET / HTTP/3.0\r\n\r\n", Reason::BadTarget),
+            ("GET / SIP/2.0\r\n\r\n", Reason::NotHttp),
             ("GET / HTTP/2.0\r\n\r\n", Reason::BadTarget),
             ("GET /\r\n\r\n", Reason::BadTarget),
             ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", Reason::BadFraming),

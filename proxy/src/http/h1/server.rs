@@ -15,6 +15,7 @@ use super::decode::{Decoded, Decoder};
 use super::encode::{self, Encoder};
 use super::head::{Scanner, keeps_alive, take_request};
 use super::io::{HIGH_WATER, Io};
+use crate::codes::Reason;
 use crate::exchange::{End, Exchange};
 use crate::http::body::{Body, BodyError, Frame};
 use crate::http::framing::{self, Framing};
@@ -174,6 +175,11 @@ pub async fn serve<S: Service>(io: Io, service: &S, mut closing: Closing, timeou
         let kept = match next {
             Next::Closed => return,
             Next::Head(head) => turn(&conn, head, service, &mut closing, timeouts).await,
+            Next::Refused(refusal) if refusal.reason == Reason::NotHttp => {
+                // Logged; a peer that speaks another protocol cannot read an answer.
+                drop(service.refuse(refusal));
+                return;
+            }
             Next::Refused(refusal) => refuse(&conn, service.refuse(refusal), &mut closing).await,
         };
         match kept {
