@@ -38,8 +38,9 @@ test: build .venv/peers/.locked | git openssl ## run every test, in Rust and in 
 	@$(CARGO) test --locked --quiet
 	@$(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 $(ARGS)
 
-test-long: build .venv/peers/.locked ## hold a million authorization decisions against pycasbin
-	@GARRISON_TEST_DECISIONS=1000000 $(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 --timeout 3600 tests/authz $(ARGS)
+test-long: build .venv/peers/.locked ## hold three million authorization decisions against pycasbin; GARRISON_TEST_SEED=n again
+	@seed="$${GARRISON_TEST_SEED:-$$RANDOM$$RANDOM}"; echo "GARRISON_TEST_SEED=$$seed" && \
+	GARRISON_TEST_SEED="$$seed" GARRISON_TEST_DECISIONS=1000000 $(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 --timeout 3600 tests/authz $(ARGS)
 
 lint: .venv/.locked | cargo ## run every check that needs no running mesh
 	@$(BIN)/ruff check --quiet

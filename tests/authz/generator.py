@@ -22,7 +22,21 @@ UNKNOWN_METHODS = ("read", "any", "get", "PROPFIND", "OTHER")
 HEADERS = ("x-tenant", "x-tier")
 
 _ROLES = ("staff", "robots", "owners", "guests")
-_SEGMENTS = ("books", "a", "b", "x1", "charges", "v2", "7", ".well-known", "a.b", "~me", "%C3%A9")
+_SEGMENTS = (
+    "books",
+    "a",
+    "b",
+    "x1",
+    "charges",
+    "v2",
+    "7",
+    ".well-known",
+    "a.b",
+    "~me",
+    "@me",
+    "a;b",
+    "%C3%A9",
+)
 _HEADER_VALUES = ("", "gold", "golden", "a/b", "acme", "acme corp", "0")
 
 
@@ -51,7 +65,7 @@ class Case:
             headers={
                 name: random.choice(_HEADER_VALUES) for name in HEADERS if random.random() < 0.6
             },
-            ip=random.choice(("10.1.2.3", "10.1.2.4", "10.9.0.1", "::1", "fd00::7")),
+            ip=random.choice(("127.1.2.3", "127.1.2.4", "127.9.0.1", "::1", "fd00::7")),
         )
 
 
@@ -255,7 +269,7 @@ _POOLS = {
     "tenant": ("gold", "acme", "gold*", "a/*", "acme corp"),
     "tier": ("gold", "^g", "a", "[a-f]+$", "", ".*d$"),
     "tier2": ("gold", "a/:b", "0", "*", "/*"),
-    "net": ("10.1.2.3", "10.1.0.0/16", "10.1.2.9/24", "::/0", "fd00::/8", "0.0.0.0/0"),
+    "net": ("127.1.2.3", "127.1.0.0/16", "127.1.2.9/24", "::/0", "fd00::/8", "0.0.0.0/0"),
 }
 _PREFIXES = ("shop/*", "ops/a*", "shop/web*", "other.test//shop/*")
 

@@ -27,6 +27,23 @@ class _Headers(dict[str, str]):
         return ""
 
 
+class _Enforcer(Enforcer):  # type: ignore[misc] # casbin has no types
+    """Casbin, but for parsing: what it parsed once it need not parse for each request again.
+
+    What it evaluates keeps the one dictionary of functions, which Casbin renews for each request.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        self._parsed: dict[str, object] = {}
+        super().__init__(*arguments)
+
+    def _get_expression(self, text: str, functions: object = None) -> object:
+        found = self._parsed.get(text)
+        if found is None:
+            found = self._parsed[text] = super()._get_expression(text, functions)
+        return found
+
+
 class _Lines(Adapter):  # type: ignore[misc] # casbin has no types
     """Gives Casbin lines of text, as its own file adapter does."""
 
@@ -54,7 +71,7 @@ class Oracle:
     def __init__(self, compilation: Compilation, texts: Iterable[str]) -> None:
         """Let Casbin load the model and the lines."""
         model = Enforcer.new_model(text=compilation.model.source.text)
-        self._enforcer: Any = Enforcer(model, _Lines(texts))
+        self._enforcer: Any = _Enforcer(model, _Lines(texts))
         for relation in compilation.patterned:
             self._enforcer.add_named_matching_func(relation, key_match_func)
         self._readers = [_READERS[FIELDS[name]] for name in compilation.model.request]
