@@ -170,3 +170,23 @@ def test_a_bundle_holds_the_own_root_and_only_roots(fresh_ca: CaInDirectory) -> 
     file.unlink()
     with pytest.raises(StateRejectedError, match="cannot be read"):
         load_bundle(TRUST_DOMAIN, file, root, fresh_ca.store)
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [([f"n{number}" for number in range(601)], "300 names"), (["n" * 66_000], "")],
+)
+def test_who_asks_for_much_more_than_bundles_is_refused(
+    tmp_path: Path, asked: list[str], word: str
+) -> None:
+    async def scene() -> None:
+        async with meshed(tmp_path) as mesh, stream(mesh, "DeltaSecrets") as call:
+            await call.write(
+                discovery_pb2.DeltaDiscoveryRequest(
+                    node={"id": "web-1"}, type_url=SECRET, resource_names_subscribe=asked
+                )
+            )
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert word in await call.details()
+
+    asyncio.run(scene())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -208,6 +209,7 @@ def test_what_a_peer_may_make_us_hold_is_bounded() -> None:
             await refused(delta(node={"id": "a\nb"}), "node.id")
             metadata = {str(number): "" for number in range(3)}
             await refused(delta(node={"metadata": metadata}), "node.metadata")
+            await refused(delta(node={"metadata": {"k" * 21: ""}}), "node.metadata")
             names = [f"n{number}" for number in range(50)]
             await refused(delta(resource_names_subscribe=names), "10 names")
             await refused(delta(resource_names_subscribe=["n" * 31]), "30 characters")
@@ -233,6 +235,74 @@ def test_streams_of_one_identity_are_bounded() -> None:
             assert "too many streams" in details
             first.cancel()
             await until(lambda: not mesh.clients)
+
+    asyncio.run(scene())
+
+
+def test_bytes_of_one_identity_are_bounded_over_all_its_streams() -> None:
+    async def scene() -> None:
+        limits = Limits(held_bytes_of_one_identity=40_000, held_bytes=60_000)
+        mesh = Mesh(view("c1", {}, {}), limits=limits)
+        names = [f"{number:03}" + "n" * 100 for number in range(90)]  # some 25 kB to remember
+
+        async def asks_for(some: list[str]) -> Call:
+            call = stub.DeltaAggregatedResources()
+            await call.write(delta(resource_names_subscribe=some))
+            return call
+
+        async with serving(mesh) as (_, stub), asyncio.timeout(TIMEOUT):
+            first = await asks_for(names)
+            assert len((await first.read()).removed_resources) == len(names)
+            code, details = await status_of(await asks_for(names))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "sa/web ask for too many unknown names" in details
+            assert await (await asks_for(names[:1])).read(), "little still passes"
+            mesh.peer = Peer("spiffe://mesh.example/ns/shop/sa/other")
+            other = await asks_for(names)
+            assert await other.read(), "another identity has a budget of its own"
+            mesh.peer = Peer("spiffe://mesh.example/ns/shop/sa/third")
+            code, details = await status_of(await asks_for(names))
+            assert (code, details[:11]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "all streams")
+            first.cancel()
+            mesh.peer = Peer()
+            await until(lambda: len(mesh.clients) == 2)
+            assert await (await asks_for(names)).read(), "what ended weighs nothing"
+
+    asyncio.run(scene())
+
+
+def test_names_that_come_one_by_one_count_together() -> None:
+    async def scene() -> None:
+        mesh = Mesh(view("c1", {}, {}), limits=Limits(held_bytes_of_one_identity=40_000))
+        async with serving(mesh) as (_, stub):
+            call = stub.DeltaAggregatedResources()
+            for number in range(5):
+                names = [f"{number}/{more:02}" + "n" * 100 for more in range(30)]
+                await call.write(delta(resource_names_subscribe=names))
+            await call.read()  # of the first; nothing else comes before its ACK
+            code, details = await status_of(call)
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "unknown names" in details
+
+    asyncio.run(scene())
+
+
+def test_a_stream_at_rest_keeps_no_request() -> None:
+    async def scene() -> None:
+        mesh = Mesh(view("c1", {"x": "1"}, {}))
+        async with serving(mesh) as (_, stub), asyncio.timeout(TIMEOUT):
+            calls = []
+            for _ in range(3):
+                call = stub.DeltaAggregatedResources()
+                await call.write(delta(resource_names_subscribe=["*"]))
+                first = await call.read()
+                await call.write(delta(response_nonce=first.nonce))
+                calls.append(call)
+            await until(lambda: mesh.events.count("c1") == 3)
+            gc.collect()
+            kind = discovery_pb2.DeltaDiscoveryRequest
+            kept = [each for each in gc.get_objects() if isinstance(each, kind)]
+            assert not [each for each in kept if each.type_url == A]
 
     asyncio.run(scene())
 

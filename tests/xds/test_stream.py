@@ -296,6 +296,69 @@ def test_a_name_that_is_not_there_is_answered() -> None:
     assert client.held[A] == {"unknown": "1"}
 
 
+def test_unknown_names_and_removals_go_in_parts_too() -> None:
+    """Or one response would exceed what gRPC takes, and the client would never get past it."""
+    client = DeltaClient(view_of("c0", {A: {}, B: {}, C: {}}))
+    unknown = {f"unknown-{number:03}" for number in range(20)}
+    client.subscribe(A, unknown)
+    answered: list[str] = []
+    while client.receive():
+        parts = [list(each.removed_resources) for each in client.unanswered.values()]
+        assert all(0 < 4 * len("".join(part)) <= 130 for part in parts)
+        answered += [name for part in parts for name in part]
+        client.answer(A)
+    assert len(answered) == len(unknown)
+    assert set(answered) == unknown
+
+    client = DeltaClient(view_of("c1", {A: {}, B: {}, C: {}}))
+    client.held[A] = dict.fromkeys(unknown, "1")
+    client.wanted = {A: {"*"}}
+    client._request(  # noqa: SLF001 - a request that the model has no word for
+        type_url=A,
+        resource_names_subscribe=["*"],
+        initial_resource_versions=dict.fromkeys(unknown, "0"),
+    )
+    responses = 0
+    while client.receive():
+        responses += 1
+        client.answer(A)
+    assert client.held[A] == {}
+    assert responses > len(unknown) // 4
+
+
+def test_a_name_given_up_under_the_wildcard_is_answered_and_forgotten() -> None:
+    client = DeltaClient(view_of("c0", {A: {"p": "1"}, B: {}, C: {}}))
+    client.subscribe(A, ["*"])
+    client.settle()
+    for number in range(5):
+        client.subscribe(A, [f"unknown-{number}"])
+        client.unsubscribe(A, [f"unknown-{number}"])
+    subscription, _ = client.stream.subscription(A)
+    assert subscription.name_count == 1 + 5, "what is to be answered counts"
+    client.settle()
+    assert subscription.name_count == 1
+
+
+def test_only_what_a_client_makes_up_counts_as_its_own() -> None:
+    view = view_of("c0", {A: {"p": "1", "q": "1"}, B: {}, C: {}})
+    client = DeltaClient(view)
+    client.stream.view = view
+    versions = {name: each.version for name, each in view.resources[A].items()}
+    client.wanted = {A: {"p", "q"}}
+    client._request(  # noqa: SLF001
+        type_url=A, resource_names_subscribe=["p", "q"], initial_resource_versions=versions
+    )
+    assert client.stream.own_bytes == 0
+    client.subscribe(A, ["x" * 100])
+    grown = client.stream.own_bytes
+    assert grown > 100
+    client._request(type_url=B, initial_resource_versions={"p": "old"})  # noqa: SLF001
+    more = client.stream.own_bytes
+    assert more > grown
+    client.unsubscribe(A, ["x" * 100])
+    assert client.stream.own_bytes == more - grown
+
+
 def test_an_empty_wildcard_is_answered() -> None:
     client = DeltaClient(view_of("c0", {A: {"p": "1"}, B: {}, C: {}}))
     client.subscribe(B, ["*"])

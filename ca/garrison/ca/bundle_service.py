@@ -15,11 +15,18 @@ from garrison.identity.peer import peer_of
 from garrison.xds.client import Acknowledged, Client, Refused
 from garrison.xds.resource import Resource, View, type_url_of
 from garrison.xds.server import DiscoveryServer
-from garrison.xds.service import SECRETS, Service, TypeRule
+from garrison.xds.service import SECRETS, Limits, Service, TypeRule
 from garrison.xds.session import Discovery
 
 SECRET = type_url_of(secret_pb2.Secret)
 SERVICE = Service(SECRETS, (TypeRule(SECRET),))
+# A client needs one name. Streams are as many as at the policy server: one for each sidecar.
+LIMITS = Limits(
+    held_bytes=64 * 1024 * 1024,
+    held_bytes_of_one_identity=4 * 1024 * 1024,
+    names=300,
+    request_bytes=64 * 1024,  # Envoy's node alone takes some 30 KiB
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class BundleService:
             view_of=lambda _: view,
             observer=self.holders,
             identify=lambda context: peer_of(context, bundle.trust_domain),
+            limits=LIMITS,
             clock=clock,
         )
         self.server = DiscoveryServer(discovery)

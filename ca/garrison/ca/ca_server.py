@@ -21,7 +21,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from garrison.ca.bundle import load_bundle
-from garrison.ca.bundle_service import BundleService
+from garrison.ca.bundle_service import LIMITS, BundleService
 from garrison.ca.certificate_service import MAX_REQUEST_BYTES, CertificateService
 from garrison.ca.entries import EntrySource
 from garrison.ca.entries_follower import EntriesFollower
@@ -46,7 +46,6 @@ from garrison.identity.oidc import OidcAttestor
 from garrison.identity.settings import SettingsError
 from garrison.identity.trust import Trust
 from garrison.xds.server import server_options
-from garrison.xds.service import Limits
 
 THREADS = 64  # that issue: most wait for the disk, all for the same transaction
 MAX_CONCURRENT_REQUESTS = 2000
@@ -194,7 +193,7 @@ async def _listening(settings: CaSettings, parts: _Parts) -> AsyncIterator[Runni
         maximum_concurrent_rpcs=MAX_CONCURRENT_REQUESTS,
     )
     add_IstioCertificateServiceServicer_to_server(parts.certificates, certificates)
-    bundles = grpc.aio.server(options=server_options(Limits()))
+    bundles = grpc.aio.server(options=server_options(LIMITS))
     bundles.add_generic_rpc_handlers((parts.bundles.server.handler(),))
     credentials = parts.credentials
     open_to_tokens = token_port_credentials(credentials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,12 @@ class Client:
     user_agent: str
     metadata: Mapping[str, str]  # the node's metadata, as far as its values are text
     connected_at: datetime
+
+    @property
+    def own_bytes(self) -> int:
+        """About how many bytes of this are claims."""
+        texts = (self.node_id, self.user_agent, *self.metadata, *self.metadata.values())
+        return sum(map(sys.getsizeof, texts))
 
 
 @dataclass(frozen=True, slots=True)

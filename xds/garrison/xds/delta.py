@@ -31,10 +31,11 @@ def on_request(
         answer = stream.answer(subscription, request.response_nonce, refusal)
     claimed = dict(request.initial_resource_versions) if is_first else {}
     stream.check_names(request.resource_names_subscribe, claimed, claimed.values())
-    subscription.claim(claimed)
+    subscription.claim(claimed, stream.known(subscription))
     subscription.unsubscribe(request.resource_names_unsubscribe)
     subscription.subscribe(request.resource_names_subscribe, claimed)
-    stream.check_size(subscription)
+    if claimed or request.resource_names_subscribe or request.resource_names_unsubscribe:
+        stream.check_size(subscription)
     return answer
 
 

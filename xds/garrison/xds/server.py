@@ -7,15 +7,13 @@ bytes that all streams share.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
 from garrison.xds import delta, state_of_the_world
+from garrison.xds.accounts import Accounts
 from garrison.xds.client import Client, Peer, StreamRefusedError
 from garrison.xds.service import Limits
 from garrison.xds.session import Discovery, Session, Variant
@@ -53,7 +51,7 @@ class DiscoveryServer:
     def __init__(self, discovery: Discovery) -> None:
         self._discovery = discovery
         self._sessions: dict[int, Session] = {}
-        self._of_identity: Counter[str] = Counter()
+        self._accounts = Accounts(discovery.limits)
         self._numbers = itertools.count(1)
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -84,33 +82,19 @@ class DiscoveryServer:
 
     async def _serve(self, variant: Variant, context: Context) -> None:
         peer = self._discovery.identify(context)
-        with self._place_for(peer.spiffe_id):
-            session = Session(self._discovery, variant, context)
+        with self._accounts.place_for(peer.spiffe_id) as place:
+            session = Session(self._discovery, variant, context, place)
             first = await session.first_request()
             client = self._client(peer, first.node)
             self._sessions[client.stream] = session
             self._discovery.observer.connected(client)
             try:
-                await session.run(client, first)
+                session.begin(client, first)
+                del first  # it may be large, and a stream lives for hours
+                await session.run(client)
             finally:
                 del self._sessions[client.stream]
                 self._discovery.observer.disconnected(client)
-
-    @contextmanager
-    def _place_for(self, spiffe_id: str) -> Iterator[None]:
-        limits = self._discovery.limits
-        if self._of_identity.total() >= limits.streams:
-            raise StreamRefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
-        if self._of_identity[spiffe_id] >= limits.streams_of_one_identity:
-            text = f"too many streams of {spiffe_id}"
-            raise StreamRefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        self._of_identity[spiffe_id] += 1
-        try:
-            yield
-        finally:
-            self._of_identity[spiffe_id] -= 1
-            if not self._of_identity[spiffe_id]:
-                del self._of_identity[spiffe_id]
 
     def _client(self, peer: Peer, node: base_pb2.Node) -> Client:
         limits = self._discovery.limits
@@ -140,7 +124,7 @@ def _metadata(node: base_pb2.Node, limits: Limits) -> dict[str, str]:
         text = f"node.metadata: more than {limits.metadata_fields} fields"
         raise StreamRefusedError(grpc.StatusCode.INVALID_ARGUMENT, text)
     return {
-        key: _text(f"metadata.{key[:64]}", value.string_value, limits)
+        _text("metadata", key, limits): _text(f"metadata.{key}", value.string_value, limits)
         for key, value in fields.items()
         if value.HasField("string_value")
     }

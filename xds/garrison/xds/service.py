@@ -58,11 +58,13 @@ class Limits:
 
     streams: int = 20_000
     streams_of_one_identity: int = 2_000
+    held_bytes: int = 1024 * 1024 * 1024  # of clients' own making, by all streams together
+    held_bytes_of_one_identity: int = 64 * 1024 * 1024
     names: int = 20_000  # named in subscriptions to one type
     name_characters: int = 512  # of a resource's name or version
     node_field_characters: int = 512
     metadata_fields: int = 64
-    request_bytes: int = 4 * 1024 * 1024
+    request_bytes: int = 1024 * 1024  # enough to claim 10,000 resources; gRPC buffers one a stream
     response_bytes: int = 3 * 1024 * 1024  # a delta response beyond goes in parts; gRPC takes 4 MiB
     first_request_seconds: float = 15.0
     write_seconds: float = 60.0  # for a client to take one response

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 from google.protobuf.message import DecodeError
 
+from garrison.xds.accounts import Place
 from garrison.xds.client import Acknowledged, Client, Observer, Peer, Refused, StreamRefusedError
 from garrison.xds.resource import View
 from garrison.xds.service import Limits, Service
@@ -64,8 +65,11 @@ class Discovery:
 class Session:
     """A stream from its first request to its end."""
 
-    def __init__(self, discovery: Discovery, variant: Variant, context: Context) -> None:
+    def __init__(
+        self, discovery: Discovery, variant: Variant, context: Context, place: Place
+    ) -> None:
         self._discovery = discovery
+        self._place = place
         self._variant = variant
         self._context = context
         self._stream = Stream(discovery.service, discovery.limits, whole_state=variant.WHOLE_STATE)
@@ -89,16 +93,20 @@ class Session:
             raise StreamRefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the stream was empty")
         return request
 
-    async def run(self, client: Client, first: Any) -> None:  # noqa: ANN401
-        """Serve until the client ends the stream; raises `StreamRefusedError` when we do."""
+    def begin(self, client: Client, first: Any) -> None:  # noqa: ANN401
+        """Take the first request; raises `StreamRefusedError` if it asks for too much."""
+        self._stream.view = self._discovery.view_of(client)
         self._take(client, first)
+
+    async def run(self, client: Client) -> None:
+        """Serve until the client ends the stream; raises `StreamRefusedError` when we do."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(client))
             tasks.create_task(self._send(client))
 
     async def _receive(self, client: Client) -> None:
-        while (request := await self._read()) is not None:
-            self._take(client, request)
+        while self._take(client, await self._read()):  # which keeps no request while it waits
+            pass
         self._is_over = True
         self._wake.set()
 
@@ -112,7 +120,10 @@ class Session:
             text = "the request is not a discovery request"
             raise StreamRefusedError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
 
-    def _take(self, client: Client, request: Any) -> None:  # noqa: ANN401
+    def _take(self, client: Client, request: Any) -> bool:  # noqa: ANN401
+        """Take a request; False for None, the stream's end."""
+        if request is None:
+            return False
         match self._variant.on_request(self._stream, request):
             case Acknowledged() as event:
                 self._discovery.observer.acknowledged(client, event)
@@ -120,7 +131,9 @@ class Session:
                 self._discovery.observer.refused(client, event)
             case None:
                 pass
+        self._place.hold(client.own_bytes + self._stream.own_bytes)
         self._wake.set()
+        return True
 
     async def _send(self, client: Client) -> None:
         while not self._is_over:

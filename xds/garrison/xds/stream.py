@@ -17,7 +17,7 @@ import grpc
 from garrison.xds.client import Acknowledged, Refused, StreamRefusedError
 from garrison.xds.resource import View
 from garrison.xds.service import Limits, Service, TypeRule
-from garrison.xds.subscription import NOTHING, Phase, Subscription, Update
+from garrison.xds.subscription import NOTHING, Phase, Resources, Subscription, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,17 @@ class Stream:
         self._nonces = itertools.count(1)
         self._sent_since_last = False
         self._idle: View | None = None  # for which nothing is left to send
+        self._own_bytes: dict[str, int] = {}
+        self.view = View("", {})  # the newest that we know of
+
+    @property
+    def own_bytes(self) -> int:
+        """About how many bytes we remember that are of the client's making."""
+        return sum(self._own_bytes.values())
+
+    def known(self, subscription: Subscription) -> Resources:
+        """Return what there is of a subscription's type."""
+        return self.view.resources.get(subscription.rule.url, NOTHING)
 
     def subscription(self, type_url: str) -> tuple[Subscription, bool]:
         """Return the subscription that a request is about, and whether the request is its first.
@@ -73,6 +84,8 @@ class Stream:
         if subscription.name_count > 2 * self._limits.names:
             text = f"more than {self._limits.names} names of {subscription.rule.url}"
             raise StreamRefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        own_bytes = subscription.own_bytes(self.known(subscription))
+        self._own_bytes[subscription.rule.url] = own_bytes
 
     def answer(
         self, subscription: Subscription, nonce: str, refusal: str | None
@@ -88,6 +101,7 @@ class Stream:
 
     def next_response(self, view: View) -> Outgoing | None:
         """Return what may go now, taken as sent; None until a request or another view comes."""
+        self.view = view
         if view is self._idle:
             return None
         for phase in Phase:

@@ -22,9 +22,11 @@ the difference.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from garrison.xds.accounts import bytes_of
 from garrison.xds.resource import Resource
 from garrison.xds.service import WILDCARD, TypeRule
 
@@ -91,11 +93,28 @@ class Subscription:
     @property
     def name_count(self) -> int:
         """How many names the client makes us remember."""
-        return len(self._names) + len(self._held)
+        return len(self._names | self._owed) + len(self._held)
 
-    def claim(self, versions: Mapping[str, str]) -> None:
+    def own_bytes(self, known: Resources) -> int:
+        """Return about how many bytes we remember that are of the client's making."""
+        held = (
+            text
+            for name, version in self._held.items()
+            if name not in known or known[name].version != version
+            for text in (name, version)
+        )
+        return bytes_of((self._names | self._owed) - known.keys()) + bytes_of(held)
+
+    def claim(self, versions: Mapping[str, str], known: Resources = NOTHING) -> None:
         """Believe what a client says that it has, save of what is sent last: that is evidence."""
-        self._held.update((n, v) for n, v in versions.items() if n not in self.rule.last)
+        for name, version in versions.items():
+            ours = known.get(name)
+            if name in self.rule.last:
+                continue
+            if ours is not None and ours.version == version:
+                self._held[ours.name] = ours.version  # the view's own strings, which all share
+            else:
+                self._held[name] = version
 
     def subscribe(self, names: Iterable[str], claimed: Iterable[str] = ()) -> None:
         """Add names, or the wildcard; a name that the client already has is sent anew."""
@@ -114,7 +133,7 @@ class Subscription:
             self._was_named = True
             if name == WILDCARD:
                 self._wildcard = False
-                for other in self._held.keys() - self._names:
+                for other in (self._held.keys() | self._owed) - self._names:
                     self._forget(other)
             elif name in self._names:
                 self._names.discard(name)
@@ -162,7 +181,7 @@ class Subscription:
         force: bool = False,
         awaited_only: bool = False,
     ) -> Update | None:
-        """Return what this phase would send now.
+        """Return what this phase would send now, or as much of it as one response may carry.
 
         force: send the last ones whatever is held.
         awaited_only: of the changes, only names that were asked for, or are to be sent again.
@@ -173,7 +192,7 @@ class Subscription:
                 due = self._answer_due and not awaited_only
             case Phase.REMOVALS:
                 changed, due = (), False
-                removed = tuple(name for name in self._held if name not in resources)
+                removed = self._removals(resources)
             case Phase.LAST:
                 changed, removed, due = self._last(resources, force=force), (), False
         if not (changed or removed or due):
@@ -186,7 +205,11 @@ class Subscription:
     def _wanted(self, resources: Resources) -> Iterable[str]:
         if not self._wildcard:
             return self._names
-        return [*resources, *(name for name in self._names if name not in resources)]
+        return [*resources, *(name for name in self._owed if name not in resources)]
+
+    def _removals(self, resources: Resources) -> tuple[str, ...]:
+        gone = [name for name in self._held if name not in resources]
+        return tuple(gone if self._whole_state else self._part([], gone)[1])
 
     def _changes(
         self, resources: Resources, *, awaited_only: bool
@@ -206,16 +229,19 @@ class Subscription:
                 (suspects if suspected else fresh).append(resource)
         if not fresh and not unknown:
             fresh = suspects[:1]
-        return tuple(fresh if self._whole_state else self._part(fresh)), tuple(unknown)
+        if not self._whole_state:
+            fresh, unknown = self._part(fresh, unknown)
+        return tuple(fresh), tuple(unknown)
 
-    def _part(self, resources: list[Resource]) -> Iterable[Resource]:
-        """Yield as many as one response may carry, and one at least."""
-        size = 0
-        for each in resources:
-            size += len(each.body)
-            if size > self._part_bytes and each is not resources[0]:
-                return
-            yield each
+    def _part(
+        self, resources: list[Resource], names: list[str]
+    ) -> tuple[list[Resource], list[str]]:
+        """Return as many as one response may carry, and one at least."""
+        sizes = [len(each.body) for each in resources]
+        sizes += [4 * len(name) for name in names]  # in UTF-8, at most
+        total = itertools.accumulate(sizes)
+        fit = max(1, sum(size <= self._part_bytes for size in total))
+        return resources[:fit], names[: max(0, fit - len(resources))]
 
     def _needs(self, resource: Resource) -> bool:
         if resource.name in self._owed:
