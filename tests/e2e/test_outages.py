@@ -58,6 +58,21 @@ def test_a_killed_ca_comes_back_with_its_state(own_mesh: Mesh) -> None:
     assert own_mesh.call("web-1", "http://ratings.bookstore/ratings/7").status == 200
 
 
+def test_a_policy_server_that_restarts_at_a_bad_commit_serves_the_last_good_one(
+    own_mesh: Mesh,
+) -> None:
+    good = own_mesh.commit_and_wait(shift(own_mesh, 0))
+    bad = own_mesh.commit({"authz/catalog.csv": "p, permit, x, bookstore/catalog, read, /*\n"})
+    own_mesh.until(lambda: (own_mesh.status().get("refused") or {}).get("commit") == bad)
+    own_mesh.kill("policy-server")
+    own_mesh.kill("web-1.sidecar")
+    own_mesh.start("policy-server")
+    assert own_mesh.status()["commit"] == good
+    assert own_mesh.status()["refused"]["commit"] == bad
+    own_mesh.start("web-1.sidecar")
+    assert {own_mesh.call("web-1", BOOK).json()["version"] for _ in range(20)} == {"v2"}
+
+
 @pytest.mark.parametrize("process", ["catalog-1.sidecar", "catalog-1"])
 def test_a_killed_instance_is_not_noticed(own_mesh: Mesh, process: str) -> None:
     own_mesh.kill(process)

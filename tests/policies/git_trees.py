@@ -20,17 +20,35 @@ def bare(path: Path) -> Repo:
     return Repo.init_bare(path, mkdir=True)
 
 
-def commit(repo: Repo, files: Mapping[str, Content], branch: str = "main") -> str:
+def commit(
+    repo: Repo, files: Mapping[str, Content], branch: str = "main", message: bytes = b"policy"
+) -> str:
     """Commit a tree of files, folders (mappings) and, as (mode, content), anything else."""
+    return _commit_of(repo, _tree(repo, files), branch, message)
+
+
+def _commit_of(repo: Repo, tree: ObjectID, branch: str, message: bytes) -> str:
     made = Commit()
-    made.tree = _tree(repo, files)
+    made.tree = tree
     made.author = made.committer = b"Ada <ada@bookstore.example>"
     made.author_time = made.commit_time = 1_795_000_000
     made.author_timezone = made.commit_timezone = 0
-    made.message = b"policy"
+    made.message = message
     repo.object_store.add_object(made)
     repo.refs[Ref(f"refs/heads/{branch}".encode())] = made.id
     return made.id.decode()
+
+
+def commit_repeated(repo: Repo, names: str, depth: int) -> str:
+    """Commit a tree in which every folder has the same folders, `depth` deep."""
+    tree = Tree()
+    for _ in range(depth):
+        repo.object_store.add_object(tree)
+        inner, tree = tree.id, Tree()
+        for name in names:
+            tree.add(name.encode(), FOLDER, inner)
+    repo.object_store.add_object(tree)
+    return _commit_of(repo, tree.id, "main", b"policy")
 
 
 def nested(files: Mapping[str, str]) -> dict[str, Content]:

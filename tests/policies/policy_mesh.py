@@ -172,6 +172,7 @@ def policy_settings(
         "listen": f"{host}:15010",
         "admin_listen": f"{host}:15011",
         "poll_seconds": 0.1,
+        "state": directory / "state",
         "ca": access,
     }
     return PolicySettings(**(values | other))

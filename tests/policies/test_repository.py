@@ -10,9 +10,15 @@ import pytest
 from dulwich.objects import Blob, ObjectID
 from dulwich.repo import Repo
 
+from garrison.policies import commit_files, fetching
 from garrison.policies.commit_files import MAX_FILE_BYTES, MAX_OBJECT_BYTES, CommitFiles
-from garrison.policies.errors import RepositoryError, RepositoryUnavailableError
-from garrison.policies.object_sizes import packed_size
+from garrison.policies.errors import (
+    CommitRefusedError,
+    RepositoryError,
+    RepositoryUnavailableError,
+)
+from garrison.policies.fetching import TooLargeError
+from garrison.policies.object_sizes import packed_cost
 from garrison.policies.repository import Repository, open_repository
 from tests.policies import git_trees
 from tests.policies.git_trees import LINK, SUBMODULE, Content
@@ -149,9 +155,10 @@ def test_deltas_of_a_pack_are_read(tmp_path: Path) -> None:
     repository = open_repository(str(bare), f"v{len(texts) - 1}")
     assert dict(repository.read(last).texts) == {"a.yaml": texts[-1]}
     with Repo(str(bare)) as repo:
-        sizes = [packed_size(repo.object_store, Blob.from_string(t.encode()).id) for t in texts]
-        assert all(len(texts[0]) <= size <= len(texts[0]) + 10 for size in sizes)
-        assert packed_size(repo.object_store, ObjectID(b"0" * 40)) == 0
+        costs = [packed_cost(repo.object_store, Blob.from_string(t.encode()).id) for t in texts]
+        assert all(len(texts[0]) <= cost.largest <= len(texts[0]) + 10 for cost in costs)
+        assert max(cost.total for cost in costs) > 1.9 * len(texts[0]), "a base, and what follows"
+        assert packed_cost(repo.object_store, ObjectID(b"0" * 40)).total == 0
 
 
 def test_what_would_take_a_lot_of_memory_is_refused_before_it_does(tmp_path: Path) -> None:
@@ -169,6 +176,51 @@ def test_what_would_take_a_lot_of_memory_is_refused_before_it_does(tmp_path: Pat
 def test_a_loose_bomb_is_refused_too(tmp_path: Path) -> None:
     found = read(tmp_path, {"a.yaml": b"#" * (MAX_OBJECT_BYTES + 1)})
     assert [each.code for each in found.diagnostics] == ["repository/too-large"]
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_commit_that_is_a_bomb_is_refused_before_it_is_inflated(
+    tmp_path: Path, *, is_packed: bool
+) -> None:
+    bare = tmp_path / "policy.git"
+    with git_trees.bare(bare) as repo:
+        small = git_trees.commit(repo, {"a.yaml": "a: 1"}, message=b"m" * 500_000)
+        large = git_trees.commit(repo, {"a.yaml": "a: 1"}, message=b"m" * 100_000_000)
+    if is_packed:
+        subprocess.run(["git", "-C", bare, "repack", "-adfq"], check=True, timeout=120)
+    repository = open_repository(str(bare))
+    tracemalloc.start()
+    assert repository.head() == large
+    with pytest.raises(CommitRefusedError, match=r"\(commit\): is larger than 1048576 bytes"):
+        repository.read(large)
+    with pytest.raises(RepositoryError, match="say less in its message"):
+        repository.find("main")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MAX_OBJECT_BYTES
+    assert set(repository.read(small).texts) == {"a.yaml"}
+
+
+def test_a_tree_of_repeated_trees_is_refused_soon(tmp_path: Path) -> None:
+    """Ten folders deep, ten of the same in each: ten thousand million files in eleven objects."""
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        commit = git_trees.commit_repeated(repo, "abcdefghij", 10)
+    found = open_repository(str(tmp_path / "policy.git")).read(commit)
+    assert "repository/too-many" in {each.code for each in found.diagnostics}
+    assert found.texts == {}
+
+
+def test_one_large_object_under_many_names_is_read_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_files, "MAX_INFLATED_BYTES", 50_000_000)
+    almost = b"#" * (MAX_OBJECT_BYTES - 100)
+    kinds: dict[str, Content] = {"file": almost, "folder": (git_trees.FOLDER, almost)}
+    for name, kind in kinds.items():
+        (tmp_path / name).mkdir()
+        found = read(tmp_path / name, {f"{number}.yaml": kind for number in range(30)})
+        assert len(found.diagnostics) > 20
+        assert found.texts == {}
 
 
 def test_a_repository_that_lacks_an_object_is_damaged(tmp_path: Path) -> None:
@@ -195,7 +247,51 @@ def test_a_remote_is_fetched_into_the_cache(tmp_path: Path) -> None:
     assert repository.head() == first
     repository.refresh()
     assert repository.head() == second
+    assert repository.find(first[:8]) == first, "the history comes along"
     (tmp_path / "policy.git").rename(tmp_path / "away")
     with pytest.raises(RepositoryError):
         repository.refresh()
     assert dict(repository.read(second).texts) == {"a.yaml": "2"}
+
+
+def test_a_remote_bomb_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    """100 MB of zeros in a pack of 100 kB; whoever indexes it in 160 MB of memory cannot."""
+    url, cache = f"file://{tmp_path}/policy.git", tmp_path / "cache"
+    limits = fetching.Limits(memory_bytes=160 * 1024 * 1024)
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        git_trees.commit(repo, {"a.yaml": "a: 1"})
+        Repo.init_bare(tmp_path / "other", mkdir=True).close()
+        fetching.fetch(url, "main", tmp_path / "other", limits)  # it is enough for what is small
+        git_trees.commit(repo, {"a.yaml": "a: 1", "b.txt": bytes(100_000_000)})
+    Repo.init_bare(cache, mkdir=True).close()
+    with pytest.raises(TooLargeError, match="160 MiB of memory"):
+        fetching.fetch(url, "main", cache, limits)
+    with pytest.raises(TooLargeError, match="0 MiB of disk"):
+        fetching.fetch(url, "main", cache, fetching.Limits(pack_bytes=50_000))
+    assert [file for file in (cache / "objects").rglob("*") if file.is_file()] == []
+    fetching.fetch(url, "main", cache)
+    repository = Repository("here", "main", cache, None)
+    assert set(repository.read(repository.head()).texts) == {"a.yaml"}, "nobody reads b.txt"
+
+
+def test_what_was_too_large_is_not_fetched_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, tried = f"file://{tmp_path}/policy.git", []
+
+    def fetch(remote: str, branch: str, into: Path) -> None:
+        tried.append(remote)
+        fetching.fetch(remote, branch, into, fetching.Limits(pack_bytes=100))
+
+    monkeypatch.setattr("garrison.policies.repository.fetch", fetch)
+    repository = Repository(url, "main", tmp_path / "cache", url)
+    with git_trees.bare(tmp_path / "policy.git") as repo:
+        git_trees.commit(repo, {"a.yaml": "1"})
+        for _ in range(3):
+            with pytest.raises(RepositoryError, match="remove what is large"):
+                repository.refresh()
+        assert len(tried) == 1
+        git_trees.commit(repo, {"a.yaml": "2"})
+        with pytest.raises(RepositoryError):
+            repository.refresh()
+        assert len(tried) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from garrison.identity.errors import UnavailableError
 from garrison.policies.parts import Parts
 
 if TYPE_CHECKING:
@@ -37,14 +39,16 @@ def serve(parts: Parts, /, config: Path | None, **given: str | None) -> None:
     from garrison.policies.acceptance import Acceptance  # noqa: PLC0415
     from garrison.policies.policy_settings import settings_of  # noqa: PLC0415
     from garrison.policies.preparation import prepare  # noqa: PLC0415
-    from garrison.policies.repository import open_repository  # noqa: PLC0415
+    from garrison.policies.repository import name_repository  # noqa: PLC0415
     from garrison.policies.sidecar import Sidecar  # noqa: PLC0415
 
     if repository := given.get("repository"):
         given["repository"] = _absolute(repository)
     settings = settings_of(config, given, os.environ)
-    source = open_repository(settings.repository, settings.branch)
-    source.head()
+    source = name_repository(settings.repository, settings.branch)
+    with contextlib.suppress(UnavailableError):  # it may come back; what was fetched is here
+        source.refresh()
+        source.head()
     acceptance = Acceptance(Sidecar(parts.find_executable()))
     server = policy_server.PolicyServer(
         settings, source, lambda commit: prepare(source, commit, acceptance)

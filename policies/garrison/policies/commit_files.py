@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import stat
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,12 +16,13 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID, ShaFile, Tree
 
 from garrison.policies.diagnostics import Diagnostic, Diagnostics, Place
-from garrison.policies.object_sizes import packed_size
+from garrison.policies.object_sizes import load_within, packed_cost
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES = 5_000
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
 MAX_OBJECT_BYTES = 16 * 1024 * 1024  # of anything that is inflated, also bases of deltas
+MAX_INFLATED_BYTES = 4 * 1024 * 1024 * 1024  # by all reads together: what bounds the time
 MAX_TREE_DEPTH = 12
 MAX_ENTRIES = 10_000
 
@@ -48,7 +48,6 @@ class CommitFiles:
 
 def read_files(store: DiskObjectStore, commit: str, tree_id: ObjectID) -> CommitFiles:
     """Read the policy files of a commit's tree."""
-    store.loose_object_size_limit = MAX_OBJECT_BYTES
     walk = _Walk(store)
     walk.directory(tree_id, "")
     return CommitFiles(commit, walk.texts, walk.diagnostics.in_order())
@@ -60,6 +59,7 @@ class _Walk:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     texts: dict[str, str] = field(default_factory=dict)
     total_bytes: int = 0
+    inflated_bytes: int = 0
     entries: int = 0
 
     def directory(self, tree_id: ObjectID, prefix: str) -> None:
@@ -118,6 +118,10 @@ class _Walk:
             )
 
     def _text(self, path: str, sha: ObjectID) -> None:
+        if len(self.texts) >= MAX_FILES or self.total_bytes > MAX_TOTAL_BYTES:
+            reason = f"is beyond {MAX_FILES} files or {MAX_TOTAL_BYTES} bytes"
+            self._refuse(path, "too-many", reason, "put more into a file, or split the mesh")
+            return
         content = self._content(path, sha)
         if content is None:
             return
@@ -144,21 +148,21 @@ class _Walk:
         if len(content) > MAX_FILE_BYTES:
             self._refuse_large(path, MAX_FILE_BYTES)
             return None
-        if len(self.texts) >= MAX_FILES or self.total_bytes > MAX_TOTAL_BYTES:
-            reason = f"is beyond {MAX_FILES} files or {MAX_TOTAL_BYTES} bytes"
-            self._refuse(path, "too-many", reason, "put more into a file, or split the mesh")
-            return None
         return content
 
     def _load(self, path: str, name: ObjectID) -> ShaFile | None:
         """Inflate an object, unless that would take too much."""
-        try:
-            if packed_size(self.store, name) <= MAX_OBJECT_BYTES:
-                return self.store[name]
-        except zlib.error:  # a loose object above the store's limit, or a broken one
-            pass
-        self._refuse_large(path, MAX_OBJECT_BYTES)
-        return None
+        self.inflated_bytes += packed_cost(self.store, name).total
+        if self.inflated_bytes > MAX_INFLATED_BYTES:
+            reason = f"takes over {MAX_INFLATED_BYTES} bytes to read, with all before it"
+            self._refuse(path, "too-large", reason, "pack the repository anew: git repack -adf")
+            return None
+        loaded = load_within(self.store, name, MAX_OBJECT_BYTES)
+        if loaded is None:
+            self._refuse_large(path, MAX_OBJECT_BYTES)
+        else:
+            self.inflated_bytes += loaded.raw_length()
+        return loaded
 
     def _refuse_large(self, path: str, limit: int) -> None:
         self._refuse(path, "too-large", f"is larger than {limit} bytes", "split it")

@@ -36,6 +36,7 @@ from garrison.policies.errors import (
     BindingRejectedError,
     CommitRefusedError,
 )
+from garrison.policies.last_good import LastGood
 from garrison.policies.policy_settings import PolicySettings
 from garrison.policies.publication import CommitSource, OutcomeKind, Publication
 from garrison.policies.snapshot import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Snapshot
@@ -89,7 +90,8 @@ class PolicyServer:
             settings.ca.bundle_address, settings.node_id, self._credentials, self._trust
         )
         self.census = Census(clock)
-        self.publication = Publication(source, self._prepare, self._announce, clock)
+        last_good = LastGood(settings.state, settings.repository, settings.branch)
+        self.publication = Publication(source, self._prepare, self._announce, last_good, clock)
         self._limits = Limits()
         self._discovery = DiscoveryServer(
             Discovery(ADS, self._view_of, self.census, self._identify, self._limits, clock)
@@ -212,6 +214,7 @@ class PolicyServer:
             if published := self.publication.current:
                 refused = _refused_for(published.snapshot, own)
                 if refused is None:
+                    await self.publication.confirm()
                     return
                 self.publication.withdraw(refused)
 

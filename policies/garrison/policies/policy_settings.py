@@ -10,7 +10,7 @@ from pydantic import Field
 
 from garrison.identity.addresses import ListenAddress, LoopbackAddress, RepositoryLocation
 from garrison.identity.certificate_client import CaAccess
-from garrison.identity.settings import Settings, load_settings
+from garrison.identity.settings import LocalPath, Settings, load_settings
 
 PREFIX = "GARRISON_POLICY_"
 
@@ -23,6 +23,8 @@ class PolicySettings(Settings):
     listen: where sidecars connect (gRPC, mutual TLS).
     admin_listen: status, metrics and refresh (HTTP, loopback only).
     poll_seconds: how often the repository is looked at; SIGHUP and `POST /refresh` do it at once.
+    state: the directory that remembers which commit was published last, for a restart while the
+        newest one is bad; by default a folder of the user's ($XDG_STATE_HOME).
     node_id: the name of this instance at the CA.
     ca: where the CA is, and by what this server is known to it.
     """
@@ -32,6 +34,7 @@ class PolicySettings(Settings):
     listen: ListenAddress = "127.0.0.1:15010"
     admin_listen: LoopbackAddress = "127.0.0.1:15011"
     poll_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 2.0
+    state: LocalPath | None = None
     node_id: str = "policy-server"
     ca: CaAccess
 
@@ -44,4 +47,8 @@ def settings_of(
     Raises `SettingsError`.
     """
     over = {PREFIX + name.upper(): text for name, text in given.items() if text is not None}
-    return load_settings(PolicySettings, file, PREFIX, {**environment, **over})
+    settings = load_settings(PolicySettings, file, PREFIX, {**environment, **over})
+    if settings.state is not None:
+        return settings
+    home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return settings.model_copy(update={"state": Path(home) / "garrison" / "policy"})

@@ -1,8 +1,9 @@
 """From the repository's newest commit to the snapshot that is served: the swap, or the refusal.
 
 A commit is published whole or not at all. What was refused is remembered with its reasons until
-another commit is published; what is served stays. All of the work is done in a thread, and the
-event loop only swaps a reference.
+another commit is published; what is served stays. A server that has nothing to serve yet goes back
+to the commit that was published last, before it was restarted. All of the work is done in a thread,
+and the event loop only swaps a reference.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Literal, Protocol
 
 import structlog
 
-from garrison.identity.errors import GarrisonError
+from garrison.identity.errors import GarrisonError, UnavailableError
 from garrison.policies.diagnostics import Diagnostic, Place
 from garrison.policies.errors import CommitRefusedError
+from garrison.policies.last_good import LastGood
 from garrison.policies.snapshot import Snapshot
 
 MAX_LOGGED = 20  # findings of one commit; all of them are in the status
@@ -75,11 +77,15 @@ class Publication:
         source: CommitSource,
         prepare: Callable[[str], Snapshot],
         publish: Callable[[Snapshot], None],
+        last_good: LastGood,
         clock: Callable[[], datetime],
     ) -> None:
         self._source = source
         self._prepare = prepare  # in a thread: read, check, compile; raises CommitRefusedError
         self._publish = publish  # on the loop, after the swap
+        self._last_good = last_good
+        self._is_confirmed = False
+        self._lost: str | None = None  # the last good commit, if it is good no more
         self._clock = clock
         self._turn = asyncio.Lock()
         self.first = asyncio.Event()  # once there is a snapshot
@@ -100,9 +106,19 @@ class Publication:
                 outcome = await self._take(head)
             except GarrisonError as error:
                 self._note_trouble(str(error))
-                return "unavailable"
-            self.trouble = None
+                outcome = "unavailable"
+            else:
+                self.trouble = None
+            if self.current is None:
+                await self._go_back()
             return outcome
+
+    async def confirm(self) -> None:
+        """Take what is published, and all that follows it, for fit to be served: remember it."""
+        async with self._turn:
+            self._is_confirmed = True
+            if self.commit:
+                await asyncio.to_thread(self._last_good.remember, self.commit)
 
     def withdraw(self, error: CommitRefusedError) -> None:
         """Refuse what was published after all, before anybody was served with it."""
@@ -130,12 +146,36 @@ class Publication:
             # Whatever a commit holds, it may not end the service of the last good one.
             log.exception("commit could not be judged", commit=head)
             return self._refuse(_beyond_us(head))
-        self.current = Published(snapshot, self._clock())
+        if self._is_confirmed:
+            await asyncio.to_thread(self._last_good.remember, head)
         self.refusal = None
-        self.first.set()
-        self._publish(snapshot)
+        self._swap(snapshot)
         log.info("commit published", commit=head)
         return "published"
+
+    async def _go_back(self) -> None:
+        """Serve what was published last, before this process was."""
+        commit = await asyncio.to_thread(self._last_good.recall)
+        refused = self.refusal and self.refusal.commit
+        if commit is None or commit in {refused, self._lost}:
+            return
+        try:
+            snapshot = await asyncio.to_thread(self._prepare, commit)
+        except UnavailableError as error:
+            log.warning("last good commit not served yet", commit=commit, reason=str(error))
+            return
+        except Exception as error:  # noqa: BLE001 -- as in `_take`
+            self._lost = commit
+            reason = str(error) if isinstance(error, GarrisonError) else repr(error)
+            log.error("last good commit not served", commit=commit, reason=reason)  # noqa: TRY400
+            return
+        self._swap(snapshot)
+        log.warning("last good commit served again", commit=commit, refused=refused)
+
+    def _swap(self, snapshot: Snapshot) -> None:
+        self.current = Published(snapshot, self._clock())
+        self.first.set()
+        self._publish(snapshot)
 
     def _refuse(self, error: CommitRefusedError) -> OutcomeKind:
         self.refusal = Refusal(error, self._clock())

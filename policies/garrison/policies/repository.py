@@ -6,17 +6,17 @@ cache; plain `http` and `git` are refused, since nobody vouches for what they ca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import urllib3
-from dulwich.client import get_transport_and_path
 from dulwich.errors import (
     ApplyDeltaError,
     ChecksumMismatch,
@@ -25,42 +25,53 @@ from dulwich.errors import (
     HangupException,
     NotGitRepository,
 )
-from dulwich.objects import Commit, ObjectID
-from dulwich.objectspec import parse_commit
+from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.refs import Ref, check_ref_format
 from dulwich.repo import Repo
 
 from garrison.policies.commit_files import CommitFiles, read_files
-from garrison.policies.errors import RepositoryError, RepositoryUnavailableError
+from garrison.policies.diagnostics import Diagnostic, Place
+from garrison.policies.errors import (
+    CommitRefusedError,
+    RepositoryError,
+    RepositoryUnavailableError,
+)
+from garrison.policies.fetching import TooLargeError, fetch, open_remote
+from garrison.policies.object_sizes import load_within
 
-FETCH_SECONDS = 30.0
+MAX_COMMIT_BYTES = 1024 * 1024
+MAX_TAGS = 10  # from a tag to what it names
+_WHOLE_NAME = re.compile("[0-9a-f]{40}")
+_ABBREVIATED = re.compile("[0-9a-f]{4,39}")
 _DAMAGE = (KeyError, IndexError, ApplyDeltaError, ChecksumMismatch, FileFormatException)
-_SSH = "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=10 -oServerAliveCountMax=3"
 
 
 def open_repository(location: str, branch: str = "main", cache: Path | None = None) -> Repository:
-    """Open the repository at a path or URL.
+    """Open the repository at a path or URL, with what is new of it.
 
     Raises `RepositoryError` if there is none; `RepositoryUnavailableError` if it is out of reach.
     """
+    repository = name_repository(location, branch, cache)
+    repository.refresh()
+    return repository
+
+
+def name_repository(location: str, branch: str = "main", cache: Path | None = None) -> Repository:
+    """Say which repository is meant, without a look at it. Raises `RepositoryError`."""
     if not _is_ref(branch):
         raise RepositoryError(f"{branch!r} cannot be the name of a branch; `git branch` lists them")
     scheme = urlsplit(location).scheme if "://" in location else ""
     if scheme in {"", "file"}:
         path = Path(unquote(urlsplit(location).path)) if scheme else Path(location)
-        repository = Repository(str(path), branch, path.expanduser(), None)
-    elif scheme in {"https", "ssh"}:
+        return Repository(str(path), branch, path.expanduser(), None)
+    if scheme in {"https", "ssh"}:
         folder = hashlib.sha256(location.encode()).hexdigest()[:32]
-        repository = Repository(
-            _without_secret(location), branch, (cache or _default_cache()) / folder, location
-        )
-    else:
-        raise RepositoryError(
-            f"{_without_secret(location)}: {scheme}:// is refused; "
-            "give a path, or a file://, https:// or ssh:// URL"
-        )
-    repository.refresh()
-    return repository
+        path = (cache or _default_cache()) / folder
+        return Repository(_without_secret(location), branch, path, location)
+    raise RepositoryError(
+        f"{_without_secret(location)}: {scheme}:// is refused; "
+        "give a path, or a file://, https:// or ssh:// URL"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ class Repository:
     branch: str
     _path: Path
     _remote: str | None
+    _too_large: dict[ObjectID, str] = field(default_factory=dict)
 
     def refresh(self) -> None:
         """Fetch what is new, from a URL. Blocks; waits on the network are bounded.
@@ -84,6 +96,10 @@ class Repository:
             self._fetch(self._remote)
         except NotGitRepository as error:
             raise RepositoryError(f"{self.location}: not a git repository") from error
+        except RepositoryError as error:
+            raise RepositoryError(f"{self.location}: {error}") from error
+        except RepositoryUnavailableError as error:
+            raise RepositoryUnavailableError(f"{self.location}: {error}") from error
         except (OSError, GitProtocolError, HangupException) as error:
             raise RepositoryUnavailableError(
                 f"{self.location}: cannot be fetched: {error}"
@@ -116,10 +132,14 @@ class Repository:
     def read(self, commit: str) -> CommitFiles:
         """Read the policy files of a commit.
 
-        Raises `RepositoryError` if there is no such commit, or the repository is damaged.
+        Raises `RepositoryError` if there is no such commit, or the repository is damaged;
+        `CommitRefusedError` if there is too much of it to be looked at.
         """
         with self._opened() as repo:
-            found = _commit(repo, commit, self.location)
+            try:
+                found = _commit(repo, commit, self.location)
+            except _CommitTooLargeError as error:
+                raise _refused(commit) from error
             try:
                 return read_files(repo.object_store, found.id.decode(), found.tree)
             except _DAMAGE as error:
@@ -127,7 +147,7 @@ class Repository:
                     f"{self.location}: damaged: commit {commit[:12]} cannot be read whole"
                 ) from error
 
-    @contextmanager
+    @contextlib.contextmanager
     def _opened(self) -> Iterator[Repo]:
         """Open anew each time: what was pushed since is seen, and no file stays open."""
         try:
@@ -154,28 +174,36 @@ class Repository:
             raise
 
     def _fetch_into_cache(self, remote: str) -> None:
-        client, path = get_transport_and_path(
-            remote,
-            operation="pull",
-            quiet=True,
-            ssh_command=_SSH,
-            pool_manager=urllib3.PoolManager(timeout=FETCH_SECONDS, retries=2),
-        )
+        """Fetch if the branch has moved, unless to where it was found to be too large."""
+        client, path = open_remote(remote)
         branch = _ref(self.branch)
-
-        def wanted(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001 -- called by name
-            return [refs[branch]] if branch in refs else []
-
+        tip = client.get_refs(path.encode(), ref_prefix=[branch]).refs.get(branch)
         with Repo(str(self._path)) as repo:
-            fetched = client.fetch(path, repo, determine_wants=wanted)
-            tip = fetched.refs.get(branch)
-            if tip is None:
-                branches = sorted(ref.decode() for ref in fetched.refs)[:10]
-                shown = ", ".join(branches) or "none: the repository is empty"
-                raise RepositoryError(
-                    f"{self.location}: no branch {self.branch!r}; there are: {shown}"
-                )
-            repo.refs[branch] = tip
+            if tip is not None and repo.refs.read_ref(branch) == tip:
+                return
+        if tip is not None and tip in self._too_large:
+            raise TooLargeError(self._too_large[tip])
+        try:
+            fetch(remote, self.branch, self._path)
+        except TooLargeError as error:
+            if tip is not None:
+                self._too_large.clear()
+                self._too_large[tip] = str(error)
+            raise
+
+
+class _CommitTooLargeError(RepositoryError):
+    """A commit that nobody wrote by hand."""
+
+
+def _refused(commit: str) -> CommitRefusedError:
+    finding = Diagnostic(
+        Place("(commit)"),
+        "repository/too-large",
+        f"is larger than {MAX_COMMIT_BYTES} bytes, its files aside",
+        "say less in its message",
+    )
+    return CommitRefusedError(commit, (finding,), 1)
 
 
 def _ref(branch: str) -> Ref:
@@ -187,12 +215,37 @@ def _is_ref(name: str) -> bool:
 
 
 def _commit(repo: Repo, revision: str, location: str) -> Commit:
-    try:
-        if _is_ref(revision):
-            return parse_commit(repo, revision)
-    except (KeyError, ValueError) as error:
-        raise _no_commit(location, revision) from error
+    """Find a commit by its name, which may be abbreviated, or by a branch or tag."""
+    name = _named(repo, revision) if _is_ref(revision) else None
+    for _ in range(MAX_TAGS):
+        if name is None:
+            break
+        try:
+            found = load_within(repo.object_store, name, MAX_COMMIT_BYTES)
+        except KeyError:
+            break
+        if found is None:
+            raise _CommitTooLargeError(
+                f"{location}: commit {revision[:40]} is larger than {MAX_COMMIT_BYTES} bytes, "
+                "its files aside; say less in its message"
+            )
+        if isinstance(found, Commit):
+            return found
+        name = found.object[1] if isinstance(found, Tag) else None
     raise _no_commit(location, revision)
+
+
+def _named(repo: Repo, revision: str) -> ObjectID | None:
+    text = revision.encode()
+    if _WHOLE_NAME.fullmatch(revision):
+        return ObjectID(text)
+    for place in (b"refs/heads/", b"refs/tags/", b""):
+        with contextlib.suppress(KeyError):
+            return repo.refs[Ref(place + text)]
+    if not _ABBREVIATED.fullmatch(revision):
+        return None
+    found = list(itertools.islice(repo.object_store.iter_prefix(text), 2))
+    return found[0] if len(found) == 1 else None
 
 
 def _no_commit(location: str, revision: str) -> RepositoryError:

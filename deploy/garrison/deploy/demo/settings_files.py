@@ -103,6 +103,7 @@ def policy_settings(places: Places) -> str:
     return f"""\
 listen = {_text(places.policy)}
 admin_listen = {_text(places.policy_admin)}
+state = {_text(places.directory / "policy-state")}
 
 [ca]
 address = {_text(places.ca)}
