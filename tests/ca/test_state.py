@@ -196,3 +196,16 @@ def test_a_store_may_be_closed_while_threads_issue(fresh_ca: CaInDirectory) -> N
             end.result(timeout=30)
     with pytest.raises(IssuerUnavailableError, match="closed"):
         fresh_ca.issue()
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(fresh_ca: CaInDirectory) -> None:
+    """A write-ahead log, synced at each commit: without it a power cut takes audit rows along."""
+    fresh_ca.issue()
+    engine = fresh_ca.store._engine  # noqa: SLF001  # a connection as the store has it
+    for options in ({}, {"writes": True}):
+        with engine.connect().execution_options(**options) as connection:
+            found = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            ]
+        assert found == ["wal", 2, 1], "WAL, FULL, on"
