@@ -42,6 +42,7 @@ from tests.ca.running import (
     meshed,
     until,
 )
+from tests.documents import documented_metrics, exposed_metrics
 from tests.identity.tokens import SUBJECT, TokenIssuer
 
 Answer = TypeVar("Answer")
@@ -308,6 +309,7 @@ def test_what_operators_see(tmp_path: Path) -> None:
         assert 'garrison_ca_requests_total{outcome="unauthenticated"} 1.0' in metrics
         assert "garrison_ca_issuing_key_expiry_timestamp_seconds 1." in metrics
         assert "garrison_ca_live_svids 2.0" in metrics
+        assert exposed_metrics(metrics) == documented_metrics("ca/README.md")
 
     with_mesh(tmp_path, use)
 

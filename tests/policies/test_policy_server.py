@@ -21,6 +21,7 @@ from garrison.identity.trust import BundleRejectedError
 from garrison.policies.policy_server import PolicyServer
 from garrison.policies.repository import open_repository
 from garrison.policies.snapshot import CLUSTER, EXTENSION, LISTENER
+from tests.documents import documented_metrics, exposed_metrics
 from tests.fakes.certificate_authority import FakeAuthority
 from tests.fakes.certificates import Leaf, Pair, Root
 from tests.policies.bookstore import example_texts
@@ -246,6 +247,7 @@ async def test_operators_see_health_and_metrics_and_pages_do_not(served: Served)
             text = await response.text()
         assert 'garrison_policy_clients{in_sync="true",kind="garrison-proxy"} 1.0' in text
         assert "garrison_policy_ready 1.0" in text
+        assert exposed_metrics(text) == documented_metrics("policies/README.md")
         assert served.repository.head() in text
         async with served.http.get(served.admin("/live")) as response:
             assert response.status == 200

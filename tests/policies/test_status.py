@@ -56,6 +56,7 @@ class Told:
     holders: list[dict[str, object]] = field(default_factory=list)
     commit: str | None = C1
     refused: dict[str, object] | None = None
+    gone: list[dict[str, object]] = field(default_factory=list)
     asked: int = 0
 
     async def policy(self, _: web.Request) -> web.Response:
@@ -66,6 +67,7 @@ class Told:
                 "refused": self.refused,
                 "unavailable": None,
                 "clients": self.clients,
+                "gone": self.gone,
                 "new": "field",
             }
         )
@@ -135,6 +137,27 @@ def test_a_proxy_that_only_the_ca_knows_is_a_laggard() -> None:
     result = asyncio.run(asked(told, "--json"))
     assert result.return_value == 1
     assert json.loads(result.stdout)["laggards"] == [f"catalog-1 ({CATALOG})"]
+
+
+def test_who_went_away_is_shown_and_is_no_laggard() -> None:
+    away: dict[str, object] = {
+        "spiffe_id": WEB,
+        "node": "web-2",
+        "kind": "garrison-proxy",
+        "commit": C2,
+        "svid_expires_at": AT,
+        "gone_since": "2026-01-01T00:00:00+00:00",
+    }
+    told = Told([policy_client("web-1", C1)], [bundle_client("web-1")], gone=[away])
+    result = asyncio.run(asked(told))
+    assert result.return_value == 0
+    assert "web-2 (bookstore/web) has been gone for" in result.stdout.replace("\n", " ")
+    (shown,) = json.loads(asyncio.run(asked(told, "--json")).stdout)["gone"]
+    assert (shown["node"], shown["commit"]) == ("web-2", C2)
+    told.holders.append(bundle_client("web-2"))
+    result = asyncio.run(asked(told, "--json"))
+    assert result.return_value == 1, "the CA sees it: it serves, by a configuration of long ago"
+    assert json.loads(result.stdout)["gone"] == []
 
 
 def test_a_refused_commit_is_shown_with_its_findings() -> None:

@@ -7,10 +7,12 @@ acknowledged all that it subscribes to of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from garrison.policies.departures import Departure, Departures
 from garrison.policies.encoded import MARKER
 from garrison.policies.snapshot import EXTENSION, ClientKind
 from garrison.xds.client import Acknowledged, Client, Refused
@@ -55,12 +57,19 @@ class Census:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._standings: dict[int, Standing] = {}
+        self._departures = Departures(clock)
+        self._streams: Counter[tuple[str, str]] = Counter()  # of a client by identity and node
         self.nacks = 0
 
     @property
     def standings(self) -> Iterable[Standing]:
         """All of them, in the order in which they connected."""
         return tuple(self._standings.values())
+
+    @property
+    def gone(self) -> tuple[Departure, ...]:
+        """Who went away lately and has not come back."""
+        return self._departures.all
 
     def laggards(self, commit: str | None) -> list[Standing]:
         """Return the clients that are not known to enforce a commit."""
@@ -69,6 +78,8 @@ class Census:
     def connected(self, client: Client) -> None:
         """Take note of a stream that has named its node and was accepted."""
         self._standings[client.stream] = Standing(client)
+        self._streams[client.spiffe_id, client.node_id] += 1
+        self._departures.came(client)
 
     def acknowledged(self, client: Client, event: Acknowledged) -> None:
         """Take note of an ACK."""
@@ -89,8 +100,13 @@ class Census:
             self._enforced(client, label)
 
     def disconnected(self, client: Client) -> None:
-        """Forget a stream."""
-        del self._standings[client.stream]
+        """Forget a stream; of a client that has no other, keep for a while that it was here."""
+        standing = self._standings.pop(client.stream)
+        name = (client.spiffe_id, client.node_id)
+        self._streams[name] -= 1
+        if not self._streams[name]:
+            del self._streams[name]
+            self._departures.went(client, kind_of(client), standing.commit)
 
     def _enforced(self, client: Client, commit: str) -> None:
         standing = self._standings[client.stream]

@@ -65,6 +65,8 @@ class _Reading(Collector):
             yield _gauge(name, "When the commit that is served was published.", at)
         yield _nacks(measured.census)
         yield _clients(measured.census, publication.commit)
+        text = "Clients that went away in the last hour and have not come back."
+        yield _gauge("clients_gone", text, float(len(measured.census.gone)))
 
 
 def _gauge(name: str, text: str, value: object) -> Metric:

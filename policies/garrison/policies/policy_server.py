@@ -171,6 +171,7 @@ class PolicyServer:
                 "expires_at": svid.leaf.not_valid_after_utc.isoformat(),
             },
             "clients": [as_json(each, self.commit) for each in self.census.standings],
+            "gone": [each.as_json() for each in self.census.gone],
         }
 
     async def refresh(self) -> OutcomeKind:

@@ -57,6 +57,17 @@ class PolicyClient(_Told):
     last_nack: PolicyNack | None
 
 
+class GoneClient(_Told):
+    """A client that went away, and has not come back to the policy server."""
+
+    spiffe_id: str
+    node: str
+    kind: str
+    commit: str | None
+    svid_expires_at: datetime
+    gone_since: datetime
+
+
 class Finding(_Told):
     """Why a commit was refused."""
 
@@ -90,6 +101,7 @@ class PolicyStatus(_Told):
     refused: RefusedCommit | None
     unavailable: str | None
     clients: tuple[PolicyClient, ...]
+    gone: tuple[GoneClient, ...] = ()
 
 
 class Bundle(_Told):
@@ -145,6 +157,12 @@ class MeshStatus:
         return tuple(each for each in self.proxies if not each.in_sync)
 
     @property
+    def gone(self) -> tuple[GoneClient, ...]:
+        """Who went away lately, and whom the CA does not see either."""
+        here = {(each.spiffe_id, each.node) for each in self.proxies}
+        return tuple(e for e in self.policy.gone if (e.spiffe_id, e.node) not in here)
+
+    @property
     def is_converged(self) -> bool:
         """Whether every proxy is known to enforce it."""
         return self.policy.commit is not None and not self.laggards
@@ -168,6 +186,7 @@ class MeshStatus:
             "bundle": self.ca.bundle.model_dump(mode="json") if self.ca else None,
             "ca_unavailable": self.ca_trouble,
             "proxies": [each.model_dump(mode="json") for each in self.proxies],
+            "gone": [each.model_dump(mode="json") for each in self.gone],
         }
 
 

@@ -30,6 +30,7 @@ def show(status: MeshStatus, *, as_json: bool) -> None:
     if status.proxies:
         console.print(_table(status))
         _show_nacks(console, status)
+    _show_gone(console, status)
     _show_refusal(console, status)
     if status.policy.unavailable:
         console.print(f"[yellow]repository not read:[/] {escape(status.policy.unavailable)}")
@@ -82,17 +83,27 @@ def _show_nacks(console: Console, status: MeshStatus) -> None:
             console.print(f"[red]{_plain(told)}[/]")
 
 
+def _show_gone(console: Console, status: MeshStatus) -> None:
+    for each in status.gone:
+        ago = _span(datetime.now(UTC) - each.gone_since)
+        had = f"had commit {(each.commit or 'none')[:_SHORT]}"
+        told = f"{each.node} ({_short(each.spiffe_id)}) has been gone for {ago}, {had}"
+        console.print(f"[yellow]{_plain(told)}[/]")
+
+
 def _plain(text: str) -> str:
     """Keep a client's words from being read as markup or as control of the terminal."""
     return escape("".join(each if each.isprintable() else " " for each in text))
 
 
 def _in(left: timedelta) -> str:
-    seconds = int(left.total_seconds())
-    if seconds < 0:
-        return "expired"
+    return "expired" if left < timedelta() else f"in {_span(left)}"
+
+
+def _span(time: timedelta) -> str:
+    seconds = max(0, int(time.total_seconds()))
     hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f"in {hours}h{minutes:02}m" if hours else f"in {minutes}m{seconds % 60:02}s"
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds % 60:02}s"
 
 
 def _show_refusal(console: Console, status: MeshStatus) -> None:
