@@ -42,7 +42,7 @@ def test_path_that_no_proxy_forwards_is_not_canonical(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/%2f", "/%2F", "/%5C", "/%00", "/%7F", "/%61", "/a b", "/é", "/%"]
+    "path", ["/%2f", "/%2F", "/%5C", "/%00", "/%7F", "/%61", "/%40", "/a%3Bb", "/a b", "/é", "/%"]
 )
 def test_misspelt_path_is_not_canonical(path: str) -> None:
     assert not is_canonical(path)

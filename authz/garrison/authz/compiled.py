@@ -11,10 +11,11 @@ from garrison.authz.compilation import Compilation, CompiledLine, compile_source
 from garrison.authz.disjunction import Disjunction
 from garrison.authz.errors import Diagnostic, Report, UnknownDestinationError
 from garrison.authz.explain import Explanation, explain
-from garrison.authz.rendering import Renderer, filter_rules
+from garrison.authz.rendering import Renderer, filter_rules, misspelt_paths
 from garrison.authz.schema import Kind, Request
 from garrison.authz.slices import Slices, Universe, admits_strangers
 from garrison.authz.sources import AuthorizationSources
+from garrison.authz.spelling import MISSPELT_RULE, asks_for_spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,12 @@ class Compiled:
         self._slices = Slices(Universe(destinations, Kind.DESTINATION))
         self._renderer = Renderer(trust_domain)
         self._policies: dict[tuple[int, Disjunction], Policy] = {}
+        lines = compilation.lines
+        self._spelt = frozenset(
+            index for index, line in enumerate(lines) if asks_for_spelling(line.disjunction)
+        )
         report = Report()
-        for index, each in enumerate(compilation.lines):
+        for index, each in enumerate(lines):
             reached = self._slices.add(index, each.disjunction)
             self._look(each, report, reached=reached)
         self.findings: tuple[Diagnostic, ...] = tuple(report.diagnostics)
@@ -52,9 +57,12 @@ class Compiled:
     def rules(self, destination: str) -> Rules:
         """Render the rules of `namespace/service`; raises UnknownDestinationError."""
         parts: dict[bool, list[tuple[str, Policy]]] = {True: [], False: []}
-        for index, line, disjunction in self._slice(destination):
+        lines = self._slice(destination)
+        for index, line, disjunction in lines:
             policy = self._rendered(index, disjunction)
             parts[line.line.allows].append((line.line.rule, policy))
+        if any(index in self._spelt for index, _, _ in lines):
+            parts[False].append((MISSPELT_RULE, misspelt_paths()))
         return Rules(filter_rules(RBAC.DENY, parts[False]), filter_rules(RBAC.ALLOW, parts[True]))
 
     def callers(self, destination: str) -> frozenset[str]:
@@ -89,7 +97,10 @@ class Compiled:
     def _rendered(self, index: int, disjunction: Disjunction) -> Policy:
         found = self._policies.get((index, disjunction))
         if found is None:
-            found = self._policies[index, disjunction] = self._renderer.policy(disjunction)
+            found = self._renderer.policy(
+                disjunction, allows=self.compilation.lines[index].line.allows
+            )
+            self._policies[index, disjunction] = found
         return found
 
     def _look(self, compiled: CompiledLine, report: Report, *, reached: bool) -> None:

@@ -4,6 +4,12 @@ What is asked of `src` and `ip` goes into principals, the rest into permissions.
 any of its principals any of its permissions; the alternatives of a line that are no such product
 become principals that ask for all of it. So each line is one policy, named `file:line`. Paths are
 `url_path`, which has no query, never the header `:path`.
+
+Two things are denied on doubt. An expression is not asked about a header's value that is not
+printable ASCII, of which engines differ: lines that deny take it for true, lines that allow for
+false. And Envoy does not bring paths into canonical form as garrison-proxy does: it leaves the
+`%40` of `/%40admin`, which an application reads as `/@admin`. So where lines ask for anything that
+such a spelling can hide, one more policy denies it (`spelling`).
 """
 
 from collections.abc import Iterable
@@ -20,9 +26,18 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from garrison.authz.disjunction import Conjunction, Disjunction
 from garrison.authz.predicates import Literal, Methods, Names, Network, Pattern, Predicate
 from garrison.authz.principals import spiffe_id
-from garrison.authz.schema import METHODS, OTHER_METHOD, UNAUTHENTICATED, Kind
+from garrison.authz.schema import (
+    CANONICAL_SPELLING,
+    METHODS,
+    OTHER_METHOD,
+    UNAUTHENTICATED,
+    Kind,
+)
 
 METHOD_HEADER = ":method"
+
+# Read byte by byte by Envoy and by garrison-proxy; a tab is the one control that a value may have.
+_NOT_PRINTABLE = r".*[^\t -~].*"
 
 _IN_PRINCIPAL = frozenset((Kind.PRINCIPAL, Kind.ADDRESS))
 
@@ -33,10 +48,10 @@ class Renderer:
 
     trust_domain: str
     _principals: dict[Conjunction, Principal] = field(default_factory=dict)
-    _permissions: dict[Conjunction, Permission] = field(default_factory=dict)
+    _permissions: dict[tuple[Conjunction, bool], Permission] = field(default_factory=dict)
 
-    def policy(self, conjunctions: Disjunction) -> Policy:
-        """Render the alternatives of one line."""
+    def policy(self, conjunctions: Disjunction, *, allows: bool) -> Policy:
+        """Render the alternatives of a line that allows, or of one that denies."""
         whats: dict[Conjunction, list[Conjunction]] = {}
         for conjunction in conjunctions:
             who = tuple(each for each in conjunction if each.field.kind in _IN_PRINCIPAL)
@@ -45,12 +60,13 @@ class Renderer:
         whos = next(iter(whats.values()))
         if all(each == whos for each in whats.values()):
             return Policy(
-                permissions=[self._permission(what) for what in whats],
+                permissions=[self._permission(what, allows=allows) for what in whats],
                 principals=[self._principal(who) for who in whos],
             )
         alternatives = [
-            Principal.Set(ids=[self._principal(who), _as_principal(self._permission(what))])
+            Principal.Set(ids=[self._principal(who), permission])
             for what, each in whats.items()
+            for permission in [_as_principal(self._permission(what, allows=allows))]
             for who in each
         ]
         return Policy(
@@ -64,10 +80,11 @@ class Renderer:
             found = self._principals[literals] = self._all_ids(literals)
         return found
 
-    def _permission(self, literals: Conjunction) -> Permission:
-        found = self._permissions.get(literals)
+    def _permission(self, literals: Conjunction, *, allows: bool) -> Permission:
+        found = self._permissions.get((literals, allows))
         if found is None:
-            found = self._permissions[literals] = _all_rules(map(_rule, literals))
+            rules = [_rule(literal, allows=allows) for literal in literals]
+            found = self._permissions[literals, allows] = _all_rules(rules)
         return found
 
     def _all_ids(self, literals: Conjunction) -> Principal:
@@ -121,6 +138,13 @@ def filter_rules(action: "RBAC.Action", policies: Iterable[tuple[str, Policy]]) 
     return rules
 
 
+def misspelt_paths() -> Policy:
+    """Match every path that is not spelt as a canonical path is."""
+    spelling = StringMatcher(safe_regex=RegexMatcher(regex=CANONICAL_SPELLING))
+    canonical = Permission(url_path=PathMatcher(path=spelling))
+    return Policy(permissions=[Permission(not_rule=canonical)], principals=[Principal(any=True)])
+
+
 def _as_principal(permission: Permission) -> Principal:
     """Ask the same as a principal, which may ask for anything that a permission asks for."""
     match permission.WhichOneof("rule"):
@@ -159,7 +183,7 @@ def _any_rule(rules: list[Permission]) -> Permission:
     return rules[0] if len(rules) == 1 else Permission(or_rules=Permission.Set(rules=rules))
 
 
-def _rule(literal: Literal) -> Permission:
+def _rule(literal: Literal, *, allows: bool) -> Permission:
     match literal.field.kind, literal.predicate:
         case Kind.METHOD, Methods(members):
             return _methods(members)
@@ -171,7 +195,20 @@ def _rule(literal: Literal) -> Permission:
             rule = _header(literal.field.header, predicate)
         case _:
             raise TypeError(literal)  # a destination's rules do not ask who it is
-    return Permission(not_rule=rule) if literal.negated else rule
+    if literal.negated:
+        rule = Permission(not_rule=rule)
+    if literal.field.kind is Kind.HEADER and isinstance(literal.predicate, Pattern):
+        return _guarded(rule, literal.field.header, allows=allows)
+    return rule
+
+
+def _guarded(rule: Permission, header: str, *, allows: bool) -> Permission:
+    """Settle for the worse where a value is not of the characters that expressions are about."""
+    strange = StringMatcher(safe_regex=RegexMatcher(regex=_NOT_PRINTABLE))
+    is_strange = Permission(header=HeaderMatcher(name=header, string_match=strange))
+    if allows:
+        return _all_rules([rule, Permission(not_rule=is_strange)])
+    return _any_rule([rule, is_strange])
 
 
 @cache

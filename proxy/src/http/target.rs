@@ -1,10 +1,12 @@
 //! The request target and the host, in their one canonical spelling (RFC 3986 §6.2.2, RFC 9112 §3.2, RFC 9113 §8.3.1).
 //!
-//! The rules, in order: the path is absolute; `%XX` of an unreserved character is decoded, any other is kept with
-//! upper-case digits; `%2F`, `%5C`, controls and octets that are not UTF-8 are refused, encoded or raw; characters that
-//! RFC 3986 does not allow raw are encoded; dot segments are resolved, one beyond the root is refused; runs of slashes
-//! become one. `;` has no meaning here, but a dot segment with parameters (`..;x`), which some servers resolve, is
-//! refused. The query is no part of the path and is kept byte for byte.
+//! The rules, in order: the path is absolute; `%XX` of a character that a segment may hold as it is (pchar, RFC 3986
+//! §3.3) is decoded, any other is kept with upper-case digits. That is more than the unreserved ones of §6.2.2.2: an
+//! application decodes `/%40admin` to `/@admin`, so rules and routes must not tell the two apart. `%2F`, `%5C`,
+//! controls and octets that are not UTF-8 are refused, encoded or raw; characters that RFC 3986 does not allow raw are
+//! encoded; dot segments are resolved, one beyond the root is refused; runs of slashes become one. `;` has no meaning
+//! here, but a dot segment with parameters (`..;x`), which some servers resolve, is refused. The query is no part of
+//! the path and is kept byte for byte.
 
 use bytes::Bytes;
 
@@ -171,7 +173,7 @@ fn normalize_escapes(raw: &[u8]) -> Result<String, Refusal> {
             (b' ', _) => return Err(bad_path("space")),
             (0x80.., _) => return Err(bad_path("not ASCII")),
             (b'%', 0x80..) => foreign.push(octet),
-            (b'%', _) if is_unreserved(octet) => {
+            (b'%', _) if is_plain(octet) => {
                 out.push(char::from(octet));
                 continue;
             }
@@ -353,7 +355,10 @@ mod tests {
             ("/admin/x/..", "/admin/"),
             ("/a//../b", "/a/b"),
             ("/%61dmin", "/admin"),
-            ("/a%7eb%3a", "/a~b%3A"),
+            ("/a%7eb%3a", "/a~b:"),
+            ("/%40admin", "/@admin"),
+            ("/a%3Bb%3d%2c", "/a;b=,"),
+            ("/%21%24%26%27%28%29%2A%2B", "/!$&'()*+"),
             ("/admin;x=1", "/admin;x=1"),
             ("/a.b/.well-known/..x", "/a.b/.well-known/..x"),
             ("/a{b}|c", "/a%7Bb%7D%7Cc"),
@@ -384,6 +389,7 @@ mod tests {
             "/..",
             "/a/../../b",
             "/a/..;x/b",
+            "/a/..%3Bx/b",
             "/a/.;/b",
             "/a b",
             "/a%7f",
@@ -494,6 +500,25 @@ mod tests {
         fn canonical_is_a_fixed_point(raw in raw_paths()) {
             if let Ok(once) = canonical_path(raw.as_bytes()) {
                 prop_assert_eq!(canonical_path(once.as_bytes()), Ok(once.clone()));
+            }
+        }
+
+        /// Whatever of a canonical path is escaped, the canonical path is the same.
+        #[test]
+        fn a_character_and_its_escape_are_one(raw in raw_paths(), escaped in prop::collection::vec(any::<bool>(), 64)) {
+            if let Ok(path) = canonical_path(raw.as_bytes()) {
+                let mut out = String::new();
+                let mut digits = 0;
+                for (byte, escape) in path.bytes().zip(escaped.into_iter().cycle()) {
+                    let of_escape = byte == b'%' || digits > 0;
+                    digits = if byte == b'%' { 2 } else { digits - usize::from(digits > 0) };
+                    if of_escape || byte == b'/' || !escape {
+                        out.push(char::from(byte));
+                    } else {
+                        push_escaped(&mut out, byte);
+                    }
+                }
+                prop_assert_eq!(canonical_path(out.as_bytes()), Ok(path));
             }
         }
 

@@ -1,7 +1,7 @@
 """Paths and regular expressions of route matches, held to what every proxy understands alike.
 
-A path that no canonical request can have would match nothing, so it is refused (RFC 3986 §6.2.2
-says what canonical means). Expressions are the part that RE2 and Rust's regex read the same.
+A path that no canonical request can have would match nothing, so it is refused: what a segment may
+hold as it is (RFC 3986 §3.3) is never encoded in it. Expressions are the part that RE2 and Rust's regex read the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ MAX_REGEX = 512
 _REGEX_ESCAPES = frozenset("dDwWsS.+*?()[]{}|^$/-\\")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2})*)+")
 _ENCODED = re.compile(r"%([0-9A-F]{2})")
-_NEVER_ENCODED = re.compile(r"[A-Za-z0-9._~/\\\x00-]")
+_NEVER_ENCODED = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/\\\x00-]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,256}")  # RFC 9110 §5.6.2, without _
 _REPEAT = re.compile(r"\{([0-9]*),?([0-9]*)\}")
 _MAX_REPEAT = 100
