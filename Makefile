@@ -46,7 +46,9 @@ lint: .venv/.locked | cargo ## run every check that needs no running mesh
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy
+	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	@PYTHONPATH=$(SOURCES) $(BIN)/lint-imports
+	@$(BIN)/pytest -q tests/test_layout.py tests/test_sizes.py tests/test_crates.py
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
 

@@ -35,9 +35,12 @@ class _Enforcer(Enforcer):  # type: ignore[misc] # casbin has no types
 
     def __init__(self, *arguments: object) -> None:
         self._parsed: dict[str, object] = {}
-        super().__init__(*arguments)
+        super().__init__(*arguments)  # pyright: ignore[reportArgumentType] # Casbin's own
 
-    def _get_expression(self, text: str, functions: object = None) -> object:
+    # Casbin has it static, and calls it on the instance.
+    def _get_expression(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, text: str, functions: object = None
+    ) -> object:
         found = self._parsed.get(text)
         if found is None:
             found = self._parsed[text] = super()._get_expression(text, functions)

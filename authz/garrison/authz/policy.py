@@ -25,7 +25,7 @@ _BRACKETS: Final = {")": "(", "]": "["}
 
 
 def _shipped(name: str) -> SourceFile:
-    return SourceFile(f"garrison:{name}", files(__package__).joinpath(name).read_text("ascii"))
+    return SourceFile(f"garrison:{name}", files("garrison.authz").joinpath(name).read_text("ascii"))
 
 
 DEFAULT_MODEL: Final = _shipped("model.conf")

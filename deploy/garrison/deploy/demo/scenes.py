@@ -88,7 +88,7 @@ async def canary_split(stage: Stage) -> str:
 
 async def commit_shifts_traffic(stage: Stage) -> str:
     """Turn the weights round by a commit: traffic follows once every proxy has it."""
-    before = await stage.policies.head()
+    before = commit = await stage.policies.head()
     times: list[float] = []
     while not times or (min(times) > ACKNOWLEDGE_SECONDS and len(times) < PUSHES):
         await stage.policies.reset(before)
