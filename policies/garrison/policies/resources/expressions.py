@@ -1,7 +1,8 @@
 """Paths and regular expressions of route matches, held to what every proxy understands alike.
 
 A path that no canonical request can have would match nothing, so it is refused: what a segment may
-hold as it is (RFC 3986 §3.3) is never encoded in it. Expressions are the part that RE2 and Rust's regex read the same.
+hold as it is (RFC 3986 §3.3) is never encoded in it. Expressions are the part that RE2 and Rust's
+regex read the same.
 """
 
 from __future__ import annotations
