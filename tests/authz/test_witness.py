@@ -48,7 +48,8 @@ class Tampered(Compiled):
 def test_every_line_has_a_witness_that_it_decides() -> None:
     coverage = check_against_casbin(compiled(), AMPLE)
     assert coverage.is_complete
-    assert coverage.lines == coverage.lines_checked == coverage.decisive == 6
+    assert coverage.lines == coverage.lines_reached == 4
+    assert coverage.places == coverage.places_checked == coverage.decisive == 6
     assert coverage.requests > 6 * 3
 
 
@@ -87,10 +88,28 @@ def test_rule_that_allows_too_much_is_noticed() -> None:
 def test_time_is_bounded_and_what_was_left_is_told() -> None:
     rules = compile_large(300, 60)
     ticks = iter(range(1_000_000))
-    coverage = check_against_casbin(rules, timedelta(seconds=500), lambda: float(next(ticks)))
-    assert 0 < coverage.requests <= 500
-    assert 0 < coverage.lines_checked < coverage.lines
+    coverage = check_against_casbin(rules, timedelta(seconds=200), lambda: float(next(ticks)))
+    assert 0 < coverage.requests <= 200
+    assert 0 < coverage.lines_reached < coverage.lines
     assert not coverage.is_complete
+
+
+def test_every_line_is_reached_before_any_is_taken_everywhere() -> None:
+    rules = compile_large(300, 60)
+    ticks = iter(range(1_000_000))
+    coverage = check_against_casbin(rules, timedelta(seconds=500), lambda: float(next(ticks)))
+    assert coverage.lines == coverage.lines_reached == 300
+    assert coverage.places_checked < coverage.places
+
+
+def test_loss_is_noticed_as_lines_are_reached() -> None:
+    rules = compile_large(300, 60)
+    last = rules.compilation.lines[-1].line.rule
+    ticks = iter(range(1_000_000))
+    with pytest.raises(DisagreementError):
+        check_against_casbin(
+            Tampered(rules, last, "allow"), timedelta(seconds=500), lambda: float(next(ticks))
+        )
 
 
 def test_no_time_at_all_checks_nothing() -> None:
@@ -109,6 +128,6 @@ def test_generated_policies_pass() -> None:
             continue
         coverage = check_against_casbin(rules, AMPLE)
         assert coverage.is_complete
-        decisive, lines, passed = decisive + coverage.decisive, lines + coverage.lines, passed + 1
+        decisive, lines, passed = decisive + coverage.decisive, lines + coverage.places, passed + 1
     # The others are shadowed by other lines, or by a deny line.
     assert decisive > lines * 0.4

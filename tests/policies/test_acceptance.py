@@ -77,9 +77,10 @@ def test_rules_that_casbin_disagrees_with_are_refused_by_name(tmp_path: Path) ->
     )
     snapshot = Snapshot.of(BOOKSTORE.commit, BOOKSTORE.mesh, wrong)
     acceptance = Acceptance(script(tmp_path, "cat >/dev/null"))
-    acceptance.check(BOOKSTORE)
-    assert acceptance.coverage is not None
-    assert acceptance.coverage.is_complete
+    coverage = acceptance.check(BOOKSTORE)
+    assert coverage.is_complete
+    assert coverage.lines == coverage.lines_reached > 0
+    assert acceptance.check(BOOKSTORE) is coverage
     with pytest.raises(CommitRefusedError) as raised:
         Acceptance(script(tmp_path, "cat >/dev/null")).check(snapshot)
     (finding,) = raised.value.diagnostics

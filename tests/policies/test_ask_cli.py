@@ -47,6 +47,11 @@ def explained(captured: Captured, arguments: list[str]) -> tuple[int, dict[str, 
 def test_a_good_commit_is_fit(repository: Path, capsys: Captured) -> None:
     assert run(["check", str(repository)]) == 0
     assert "is fit to be served: 7 services" in capsys.readouterr().out
+    assert run(["check", str(repository), "--json"]) == 0
+    checked = json.loads(capsys.readouterr().out)["checked"]
+    assert checked["lines"] == checked["of"] > 0
+    assert checked["places"] == checked["of_places"] >= checked["of"]
+    assert checked["complete"]
 
 
 def test_a_bad_commit_is_told_with_place_and_remedy(repository: Path, capsys: Captured) -> None:

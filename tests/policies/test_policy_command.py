@@ -129,6 +129,7 @@ def test_it_judges_the_repository_while_it_waits_for_the_ca_and_ends_on_sigterm(
         head = PolicyRepository(files.repository).head()
         told = status(files, process, lambda told: told["commit"] == head)
         assert (told["ready"], told["svid"]) == (False, None)
+        assert told["checked"]["lines"] == told["checked"]["of"] > 0
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, errors

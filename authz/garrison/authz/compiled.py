@@ -57,7 +57,7 @@ class Compiled:
     def rules(self, destination: str) -> Rules:
         """Render the rules of `namespace/service`; raises UnknownDestinationError."""
         parts: dict[bool, list[tuple[str, Policy]]] = {True: [], False: []}
-        lines = self._slice(destination)
+        lines = self.slice_lines(destination)
         for index, line, disjunction in lines:
             policy = self._rendered(index, disjunction)
             parts[line.line.allows].append((line.line.rule, policy))
@@ -68,7 +68,7 @@ class Compiled:
     def callers(self, destination: str) -> frozenset[str]:
         """Name the registered principals that some line lets call `destination`."""
         found: set[str] = set()
-        for _, line, disjunction in self._slice(destination):
+        for _, line, disjunction in self.slice_lines(destination):
             for conjunction in disjunction if line.line.allows else ():
                 found |= self.principals.satisfying(self.principals.split(conjunction)[0])
         return frozenset(found)
@@ -78,11 +78,12 @@ class Compiled:
         self._known(request.dst)
         return explain(self.compilation.lines, request)
 
-    def slice_lines(self, destination: str) -> list[tuple[CompiledLine, Disjunction]]:
-        """List the lines of a destination, and what is left of each there."""
-        return [(line, disjunction) for _, line, disjunction in self._slice(destination)]
+    def lines_of(self, destination: str) -> list[int]:
+        """List the numbers of a destination's lines."""
+        return self._slices.lines_of(destination)
 
-    def _slice(self, destination: str) -> list[tuple[int, CompiledLine, Disjunction]]:
+    def slice_lines(self, destination: str) -> list[tuple[int, CompiledLine, Disjunction]]:
+        """List the lines of a destination by number, and what is left of each there."""
         self._known(destination)
         lines = self.compilation.lines
         return [

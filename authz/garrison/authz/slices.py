@@ -86,12 +86,16 @@ class Slices:
                 reached = True
         return reached
 
+    def lines_of(self, destination: str) -> list[int]:
+        """List the numbers of a destination's lines in the order of the policy."""
+        return sorted(self._somewhere.get(destination, {}).keys() | self._everywhere.keys())
+
     def of(self, destination: str) -> list[tuple[int, Disjunction]]:
-        """List the lines of a destination in the order of the policy."""
+        """List the lines of a destination, and what is left of each there."""
         here = self._somewhere.get(destination, {})
         return [
             (line, (*here.get(line, ()), *self._everywhere.get(line, ())))
-            for line in sorted(here.keys() | self._everywhere.keys())
+            for line in self.lines_of(destination)
         ]
 
 

@@ -3,18 +3,22 @@
 For each line of each destination's slice a witness is made that satisfies what is left of the
 matcher there, preferably one that no other line decides, and for each of its literals a request
 in which only that one fails. The published messages and Casbin must decide all of them alike. Time
-is bounded: first every line is taken at one destination, then at the others, as far as it lasts.
+is bounded: first every line has a witness at one destination, then its near misses there, then both
+at the others, as far as it lasts.
 
 Casbin scans every line for every request, so it is given the lines of the slice, and the links
 that its requests can meet; for the first fifth of the time it is given the whole policy instead,
-which holds the slicing itself to account.
+which holds the slicing itself to account. To reach every line, it is given the lines alone that are
+new at a destination, and is held against the rules of these: a tenth of the work where many lines
+speak of every service.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Final
 
 from garrison.authz.compiled import Compiled
@@ -52,10 +56,12 @@ class DisagreementError(AuthzError):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much was checked: lines taken at a destination of how many, and requests compared."""
+    """How much was checked: lines that some destination has, and these lines at each of theirs."""
 
     lines: int
-    lines_checked: int
+    lines_reached: int  # by a witness, at one destination at least
+    places: int
+    places_checked: int  # with all near misses
     decisive: int
     requests: int
     seconds: float
@@ -63,7 +69,19 @@ class Coverage:
     @property
     def is_complete(self) -> bool:
         """Tell whether time sufficed for every line at every destination."""
-        return self.lines == self.lines_checked
+        return self.places == self.places_checked
+
+    def as_json(self) -> dict[str, int | float | bool]:
+        """Return the form of the policy server's status (docs/seams.md, "Status")."""
+        return {
+            "lines": self.lines_reached,
+            "of": self.lines,
+            "places": self.places_checked,
+            "of_places": self.places,
+            "requests": self.requests,
+            "seconds": round(self.seconds, 3),
+            "complete": self.is_complete,
+        }
 
 
 def check_against_casbin(
@@ -77,15 +95,12 @@ def check_against_casbin(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A line at a destination, and what is left of it there."""
+    """A line, by its number, at a destination, and what is left of it there."""
 
     destination: str
+    line: int
     rule: str
     disjunction: Disjunction
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.destination, self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,28 +121,28 @@ class _Check:
         self._seconds = seconds
         self._excerpts = Excerpts(compiled.compilation)
         self._registered = sorted(compiled.principals.names)[:_MAX_REGISTERED]
-        self._done: set[tuple[str, str]] = set()
-        self._decisive: set[tuple[str, str]] = set()
+        self._reached: set[int] = set()
+        self._done: set[tuple[str, int]] = set()
+        self._decisive: set[tuple[str, int]] = set()
         self._requests = 0
-        self._tasks = {
-            destination: [
-                _Task(destination, line.line.rule, rest)
-                for line, rest in compiled.slice_lines(destination)
-            ]
-            for destination in compiled.destinations
+        self._slices = {
+            destination: compiled.lines_of(destination) for destination in compiled.destinations
         }
 
     def run(self) -> Coverage:
-        """Take every line once, then everywhere; first some of them before the whole policy."""
+        """Reach every line, then take it once, then everywhere; some before the whole policy."""
         self._take_whole()
-        seen: set[str] = set()
+        self._reach()
+        seen: set[int] = set()
         for everywhere in (False, True):
-            for destination, tasks in self._tasks.items():
-                fresh = [task for task in tasks if everywhere or task.rule not in seen]
-                seen.update(task.rule for task in fresh)
-                self._take(destination, [task for task in fresh if task.key not in self._done])
+            for destination, lines in self._slices.items():
+                fresh = {line for line in lines if everywhere or line not in seen}
+                seen |= fresh
+                self._take(destination, fresh)
         return Coverage(
-            sum(map(len, self._tasks.values())),
+            len(set().union(*self._slices.values())),
+            len(self._reached),
+            sum(map(len, self._slices.values())),
             len(self._done),
             len(self._decisive),
             self._requests,
@@ -137,54 +152,95 @@ class _Check:
     def _elapsed(self) -> float:
         return self._clock() - self._start
 
+    def _is_over(self) -> bool:
+        return self._elapsed() >= self._seconds
+
     def _take_whole(self) -> None:
         """Put a witness of each line to a Casbin that knows the whole policy."""
         if self._compiled.compilation.patterned and self._link_cost() > self._seconds:
             return
         oracle = Oracle.whole(self._compiled.compilation)
         limit = self._seconds * _WHOLE_SHARE
-        # One line of each destination, then the next of each.
-        turns = zip_longest(*self._tasks.values())
-        for task in (task for turn in turns for task in turn if task is not None):
+        for task in self._turns():
             if self._elapsed() >= limit:
                 return
             published = self._published(task.destination)
             for request in islice(self._requests_for(task, published), 1):
                 self._compare(task, request, published, oracle)
 
+    def _turns(self) -> Iterator[_Task]:
+        """Take one line of each destination, then the next of each."""
+        walks = deque(self._tasks(destination) for destination in self._slices)
+        while walks:
+            walk = walks.popleft()
+            for task in islice(walk, 1):
+                yield task
+                walks.append(walk)
+
     def _link_cost(self) -> float:
         """Foresee how long Casbin needs to link patterns: it tries every link on every name."""
         return len(self._compiled.compilation.links) ** 2 * _SECONDS_PER_PAIR / _WHOLE_SHARE
 
-    def _take(self, destination: str, tasks: list[_Task]) -> None:
-        """Put lines of a destination to a Casbin that knows its slice."""
-        if not tasks or self._elapsed() >= self._seconds:
-            return
-        published = self._published(destination)
-        requests = [(task, list(self._requests_for(task, published))) for task in tasks]
+    def _reach(self) -> None:
+        """Put a witness of each line to a Casbin that knows it, and what else is new there."""
+        for destination, lines in self._slices.items():
+            fresh = {line for line in lines if line not in self._reached}
+            self._reached.update(self._put(destination, fresh, alone=True))
+
+    def _take(self, destination: str, lines: set[int]) -> None:
+        """Put all requests of some lines to a Casbin that knows the slice of a destination."""
+        fresh = {line for line in lines if (destination, line) not in self._done}
+        self._done.update((destination, line) for line in self._put(destination, fresh))
+
+    def _put(self, destination: str, lines: set[int], *, alone: bool = False) -> list[int]:
+        """Put requests for lines to Casbin; return the lines that were finished.
+
+        `alone` is a witness each, and Casbin and the rules know no other line of the destination.
+        """
+        finished: list[int] = []
+        if not lines or self._is_over():
+            return finished
+        slice_ = list(self._tasks(destination))
+        tasks = [task for task in slice_ if task.line in lines]
+        others = {task.rule for task in slice_ if alone and task.line not in lines}
+        published = self._published(destination, others)
+        requests = [
+            (task, list(islice(self._requests_for(task, published), 1 if alone else None)))
+            for task in tasks
+        ]
         oracle = self._excerpts.oracle(
-            [task.rule for task in self._tasks[destination]],
+            [task.rule for task in slice_ if task.rule not in others],
             [request for _, each in requests for request in each],
         )
         for task, each in requests:
             for request in each:
-                if self._elapsed() >= self._seconds:
-                    return
-                self._compare(task, request, published, oracle)
-            self._done.add(task.key)
+                if self._is_over():
+                    return finished
+                decides = self._compare(task, request, published, oracle)
+                if decides and not alone:
+                    self._decisive.add((destination, task.line))
+            finished.append(task.line)
+        return finished
 
-    def _published(self, destination: str) -> RuleSet:
+    def _tasks(self, destination: str) -> Iterator[_Task]:
+        for line, compiled, rest in self._compiled.slice_lines(destination):
+            yield _Task(destination, line, compiled.line.rule, rest)
+
+    def _published(self, destination: str, without: Collection[str] = ()) -> RuleSet:
         rules = self._compiled.rules(destination)
+        for filter_ in (rules.deny, rules.allow):
+            for name in without:
+                filter_.policies.pop(name, None)
         return RuleSet.of(rules.deny, rules.allow)
 
-    def _compare(self, task: _Task, request: Request, published: RuleSet, oracle: Oracle) -> None:
+    def _compare(self, task: _Task, request: Request, published: RuleSet, oracle: Oracle) -> bool:
+        """Have both decide; tell whether the line that the request was made for did."""
         decision = self._decide(published, request)
         casbin = oracle.allows(request)
         self._requests += 1
         if casbin != decision.allowed:
             raise DisagreementError(request, task.rule, casbin=casbin)
-        if decision.rule == task.rule:
-            self._decisive.add(task.key)
+        return decision.rule == task.rule
 
     def _decide(self, published: RuleSet, request: Request) -> Decision:
         return published.decide(Attributes.of(request, self._compiled.trust_domain))

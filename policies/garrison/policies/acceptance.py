@@ -42,36 +42,36 @@ class Acceptance:
     """Asks Casbin and one executable, and remembers what they accepted."""
 
     sidecar: Sidecar
-    coverage: Coverage | None = None  # of the newest check against Casbin
-    _rules: bytes = b""
+    # The newest rules that Casbin agreed with, by their digest, and what it was asked.
+    _checked: tuple[bytes, Coverage] | None = None
     _accepted: dict[bytes, None] = field(default_factory=dict)
 
-    def check(self, snapshot: Snapshot) -> None:
-        """Have the rules and every identity's view accepted.
+    def check(self, snapshot: Snapshot) -> Coverage:
+        """Have the rules and every identity's view accepted; return what Casbin was asked.
 
         Raises `CommitRefusedError` with what is refused, or `SidecarFailedError` if the executable
         cannot say.
         """
-        self._check_rules(snapshot)
+        coverage = self._check_rules(snapshot)
         self._check_views(snapshot)
+        return coverage
 
-    def _check_rules(self, snapshot: Snapshot) -> None:
+    def _check_rules(self, snapshot: Snapshot) -> Coverage:
         digest = _digest_of_rules(snapshot.authorization)
-        if digest == self._rules:
-            return
+        if self._checked and self._checked[0] == digest:
+            return self._checked[1]
         try:
-            self.coverage = check_against_casbin(snapshot.authorization)
+            coverage = check_against_casbin(snapshot.authorization)
         except DisagreementError as error:
             raise _disagreement(snapshot.commit, error) from error
-        self._rules = digest
-        if not self.coverage.is_complete:
+        self._checked = (digest, coverage)
+        if not coverage.is_complete:
             log.warning(
                 "casbin not asked about every line at every service",
                 commit=snapshot.commit,
-                lines=self.coverage.lines,
-                lines_checked=self.coverage.lines_checked,
-                seconds=round(self.coverage.seconds, 3),
+                **coverage.as_json(),
             )
+        return coverage
 
     def _check_views(self, snapshot: Snapshot) -> None:
         asked: dict[bytes, tuple[SpiffeId, bytes]] = {}

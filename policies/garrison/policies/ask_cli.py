@@ -54,18 +54,21 @@ def check(
     except CommitRefusedError as refused:
         _print_refusal(refused, as_json=as_json)
         context.exit(MISTAKE)
+    checked = snapshot.checked
     if as_json:
-        click.echo(json.dumps({"ok": True, "commit": commit, "diagnostics": []}))
+        known = {"checked": checked and checked.as_json()}
+        click.echo(json.dumps({"ok": True, "commit": commit, "diagnostics": [], **known}))
         return
     mesh = snapshot.mesh
     click.echo(
         f"commit {commit[:12]} is fit to be served: {len(mesh.services)} services, "
         f"{sum(map(len, mesh.rules.values()))} routing rules, {len(mesh.entries)} identities"
     )
-    if coverage := acceptance.coverage:
+    if checked:
         click.echo(
-            f"casbin agreed on {coverage.requests} requests, made for {coverage.lines_checked} of "
-            f"{coverage.lines} lines (each counted at each service that it reaches)"
+            f"casbin agreed on {checked.requests} requests, made for {checked.lines_reached} of "
+            f"{checked.lines} lines; with all near misses for {checked.places_checked} of "
+            f"{checked.places} (a line counts here at each service that it reaches)"
         )
 
 

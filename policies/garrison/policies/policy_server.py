@@ -154,10 +154,12 @@ class PolicyServer:
     def status(self) -> Mapping[str, object]:
         """Return the form of `/status` (docs/seams.md, "Status")."""
         published, refusal = self.publication.current, self.publication.refusal
+        checked = published and published.snapshot.checked
         svid = self._credentials.svid
         return {
             "commit": self.commit,
             "published_at": published and published.at.isoformat(),
+            "checked": checked and checked.as_json(),
             "repository": self._settings.repository,
             "branch": self._settings.branch,
             "ready": not self.lacking(),

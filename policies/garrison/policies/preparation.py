@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from garrison.policies.acceptance import Acceptance
 from garrison.policies.compilation import compile_commit
 from garrison.policies.repository import Repository
@@ -15,5 +17,4 @@ def prepare(repository: Repository, commit: str, acceptance: Acceptance) -> Snap
     `SidecarFailedError` if the executable cannot be asked.
     """
     snapshot = compile_commit(repository.read(commit))
-    acceptance.check(snapshot)
-    return snapshot
+    return replace(snapshot, checked=acceptance.check(snapshot))

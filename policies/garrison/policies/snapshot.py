@@ -17,7 +17,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from spiffe import SpiffeId
 
-from garrison.authz import Compiled
+from garrison.authz import Compiled, Coverage
 from garrison.identity.spiffe_id import SpiffeIdRejectedError, Workload, namespace_and_account
 from garrison.policies.binding import Address, Binding
 from garrison.policies.compile import clusters, listeners, routes
@@ -49,6 +49,7 @@ class Snapshot:
     authorization: Compiled
     scopes: dict[str, Scope]
     _encoded: EncodedResources
+    checked: Coverage | None = None  # what Casbin was asked about its rules
     _views: OrderedDict[_ViewKey, View] = field(default_factory=OrderedDict)
 
     @classmethod
