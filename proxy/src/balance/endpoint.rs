@@ -41,6 +41,10 @@ pub struct Endpoint {
     pub ejected: RefCell<Option<Ejected>>,
     /// What of this an operator can see.
     pub seen: Arc<SeenEndpoint>,
+    /// Connections that are open or being made.
+    open: Rc<Cell<u32>>,
+    /// A connection here has room again: one who waits for that may look.
+    released: Rc<Notify>,
     pool: RefCell<Pool>,
 }
 
@@ -110,11 +114,16 @@ impl Endpoint {
             ewma: RefCell::new(PeakEwma::new(Instant::now())),
             outstanding: Cell::new(0),
             ejected: RefCell::default(),
+            open: Rc::default(),
+            released: Rc::default(),
             pool: RefCell::default(),
         }
     }
 
     /// A connection for one request. With `fresh` not one that rested.
+    ///
+    /// An endpoint without any gets one whatever the limit: the connections that reach it may all be to others, which
+    /// would keep them, and starve this one.
     pub async fn lease(
         self: &Rc<Self>,
         reach: &Reach,
@@ -129,12 +138,12 @@ impl Endpoint {
             let dialing = self.pool.borrow().dialing.clone();
             if let Some(dialing) = dialing.filter(|_| speaks_http2) {
                 dialing.wait().await?;
-            } else if reach.counts.connections.get() >= reach.share.connections {
-                reach.wait().await?;
+            } else if self.open.get() > 0 && reach.is_full() {
+                reach.wait(&self.released).await?;
             } else if speaks_http2 {
                 self.begin_dialing(reach).wait().await?;
             } else {
-                let permit = reach.connection();
+                let permit = reach.connection(&self.open);
                 let dialed = reach.dial(self.address).await?;
                 let connection = Connection::new(dialed.stream, Box::new(permit), dialed.expires);
                 return Ok(Lease::Http1(
@@ -174,7 +183,7 @@ impl Endpoint {
         self.pool.borrow_mut().dialing = Some(Rc::clone(&dialing));
         let (endpoint, own_reach, own) = (Rc::clone(self), reach.clone(), Rc::clone(&dialing));
         reach.dialer.tasks.spawn(async move {
-            let permit = own_reach.connection();
+            let permit = own_reach.connection(&endpoint.open);
             let outcome = match own_reach.dial(endpoint.address).await {
                 Ok(dialed) => endpoint.share(dialed, permit, &own_reach).await,
                 Err(error) => Err(error),
@@ -207,7 +216,7 @@ impl Endpoint {
             self.pool.borrow_mut().idle.push(connection);
             return Ok(());
         }
-        let released = Rc::clone(&reach.counts.released);
+        let released = Rc::clone(&self.released);
         let (link, driver) = h2::connect(stream, released)
             .await
             .map_err(|_| DialError::Http2)?;
@@ -236,6 +245,7 @@ impl Endpoint {
 impl Home for Endpoint {
     fn give_back(&self, connection: Connection) {
         self.pool.borrow_mut().idle.push(connection);
+        self.released.notify_one();
     }
 }
 
@@ -306,12 +316,18 @@ impl Drop for Ejected {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     stats: Arc<Upstream>,
+    /// Of its endpoint.
+    open: Rc<Cell<u32>>,
+    counts: Rc<Counts>,
     _counted: Permit,
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.stats.connections.down();
+        self.open.set(self.open.get().saturating_sub(1));
+        // Whichever of them looks first finds it.
+        self.counts.closed.notify_waiters();
     }
 }
 
@@ -325,11 +341,18 @@ impl Reach {
         }
     }
 
-    fn connection(&self) -> ConnectionPermit {
+    fn is_full(&self) -> bool {
+        self.counts.connections.get() >= self.share.connections
+    }
+
+    fn connection(&self, open: &Rc<Cell<u32>>) -> ConnectionPermit {
         self.stats.connections.up();
+        open.set(open.get() + 1);
         let counted = Permit::take(&self.counts, |counts| &counts.connections);
         ConnectionPermit {
             stats: Arc::clone(&self.stats),
+            open: Rc::clone(open),
+            counts: Rc::clone(&self.counts),
             _counted: counted,
         }
     }
@@ -354,10 +377,13 @@ impl Reach {
         dialed
     }
 
-    /// Wait until something of the cluster is given back.
-    async fn wait(&self) -> Result<(), LeaseError> {
+    /// Wait until an endpoint's own connections have room, or one of the cluster's was closed.
+    async fn wait(&self, released: &Notify) -> Result<(), LeaseError> {
         let _waiting = self.share.wait(&self.counts).ok_or(LeaseError::Overflow)?;
-        self.counts.released.notified().await;
+        tokio::select! {
+            () = released.notified() => {}
+            () = self.counts.closed.notified() => {}
+        }
         Ok(())
     }
 }

@@ -17,8 +17,8 @@ pub struct Counts {
     pub retries: Cell<u32>,
     /// Endpoints that are ejected.
     pub ejected: Cell<u32>,
-    /// Something was given back: one who waits may look again.
-    pub released: Rc<Notify>,
+    /// A connection was closed: those who wait for leave to make one may look again.
+    pub closed: Notify,
 }
 
 /// One of something counted, until it is dropped.
@@ -43,11 +43,10 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let count = (self.of)(&self.counts);
         count.set(count.get().saturating_sub(1));
-        self.counts.released.notify_one();
     }
 }
 
-/// One who waits for something to be released. (Its end releases nothing: those who wait would wake each other for ever.)
+/// One who waits for a connection.
 #[derive(Debug)]
 pub struct Waiting(Rc<Counts>);
 
