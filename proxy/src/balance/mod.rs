@@ -147,17 +147,24 @@ impl Balancer {
             endpoint.health.borrow_mut().begin_probe(now);
             return Some(self.picked(endpoint, now, true));
         }
-        let found = match self.reach.cluster.balance {
-            Balance::PeakEwma => self.two_choices(tried, rng, now),
-            Balance::RoundRobin => {
-                let start = self.next.get();
-                self.next.set(start.wrapping_add(1));
-                self.first_from(start, tried, now)
-            }
-            Balance::Random => self.first_from(self.weighted(rng), tried, now),
-        };
-        let (found, _) = found.or_else(|| self.first_from(0, &[], now))?;
+        let found = self.choose(tried, rng, now);
+        let (found, _) = found.or_else(|| self.choose(&[], rng, now))?;
         Some(self.picked(found, now, false))
+    }
+
+    /// One of those that may be taken. What the others would have got is shared by all of them: it is not a neighbour
+    /// who stands in.
+    fn choose(
+        &self,
+        tried: &[SocketAddr],
+        rng: &mut SmallRng,
+        now: Instant,
+    ) -> Option<&(Rc<Endpoint>, u32)> {
+        match self.reach.cluster.balance {
+            Balance::PeakEwma => self.two_choices(tried, rng, now),
+            Balance::RoundRobin => self.in_turn(tried, now),
+            Balance::Random => self.by_chance(tried, rng, now),
+        }
     }
 
     fn picked(&self, endpoint: &Rc<Endpoint>, now: Instant, is_probe: bool) -> Picked<'_> {
@@ -189,19 +196,28 @@ impl Balancer {
         is_in && !tried.contains(&endpoint.address)
     }
 
-    fn first_from(
+    fn takeable(
         &self,
-        start: usize,
         tried: &[SocketAddr],
         now: Instant,
-    ) -> Option<&(Rc<Endpoint>, u32)> {
-        let (before, after) = self
-            .endpoints
-            .split_at_checked(start % self.endpoints.len().max(1))?;
-        after
+    ) -> impl Iterator<Item = &(Rc<Endpoint>, u32)> {
+        self.endpoints
             .iter()
-            .chain(before)
-            .find(|(endpoint, _)| self.may_take(endpoint, tried, now))
+            .filter(move |(endpoint, _)| self.may_take(endpoint, tried, now))
+    }
+
+    /// The first that may be taken after the one that was last.
+    fn in_turn(&self, tried: &[SocketAddr], now: Instant) -> Option<&(Rc<Endpoint>, u32)> {
+        let count = self.endpoints.len();
+        let mut places = (0..count).map(|step| (self.next.get() + step) % count);
+        let found = places.find_map(|place| {
+            let endpoint = self.endpoints.get(place)?;
+            self.may_take(&endpoint.0, tried, now)
+                .then_some((place, endpoint))
+        });
+        let (place, endpoint) = found?;
+        self.next.set(place + 1);
+        Some(endpoint)
     }
 
     /// Power of two choices: of two endpoints drawn at random, the one with less load for its weight.
@@ -211,34 +227,47 @@ impl Balancer {
         rng: &mut SmallRng,
         now: Instant,
     ) -> Option<&(Rc<Endpoint>, u32)> {
-        let count = self.endpoints.len();
+        let may_take_all = tried.is_empty() && !self.has_ejected();
+        let count = if may_take_all {
+            self.endpoints.len()
+        } else {
+            self.takeable(tried, now).count()
+        };
+        let nth = |place| {
+            if may_take_all {
+                self.endpoints.get(place)
+            } else {
+                self.takeable(tried, now).nth(place)
+            }
+        };
         if count < 2 {
-            return self.first_from(0, tried, now);
+            return nth(0);
         }
         let one = rng.random_range(0..count);
         let other = (one + rng.random_range(1..count)) % count;
-        // Where one cannot be taken its successor stands in for it.
-        let one = self.first_from(one, tried, now)?;
-        let other = self.first_from(other, tried, now)?;
+        let (one, other) = (nth(one)?, nth(other)?);
         let load = |(endpoint, weight): &(Rc<Endpoint>, u32)| {
             endpoint.ewma.borrow().load(endpoint.outstanding.get(), now) / f64::from(*weight)
         };
         Some(if load(one) <= load(other) { one } else { other })
     }
 
-    fn weighted(&self, rng: &mut SmallRng) -> usize {
+    fn by_chance(
+        &self,
+        tried: &[SocketAddr],
+        rng: &mut SmallRng,
+        now: Instant,
+    ) -> Option<&(Rc<Endpoint>, u32)> {
         let total: u64 = self
-            .endpoints
-            .iter()
+            .takeable(tried, now)
             .map(|(_, weight)| u64::from(*weight))
             .sum();
         let mut draw = rng.random_range(0..total.max(1));
-        let hit = self.endpoints.iter().position(|(_, weight)| {
+        self.takeable(tried, now).find(|(_, weight)| {
             let is_hit = draw < u64::from(*weight);
             draw = draw.saturating_sub(u64::from(*weight));
             is_hit
-        });
-        hit.unwrap_or(0)
+        })
     }
 
     fn has_ejected(&self) -> bool {
