@@ -85,6 +85,7 @@ pub fn may_retry_answer(answer: &Received, on: &RetryOn) -> bool {
         || on.gateway_error && is_gateway_error
         || on.statuses.contains(&status)
         || on.refused_stream && was_refused_by_proxy(&answer.headers)
+        || on.reset && ran_out_of_time_at_proxy(&answer.headers)
 }
 
 /// The status that an answer means: gRPC says it in `grpc-status`, which in a trailers-only answer is in the head
@@ -105,18 +106,28 @@ pub fn meant_status(answer: &Received) -> StatusCode {
 /// The server's own proxy says that its application never saw the request. Only a proxy can: it removes the header from
 /// what its application answers.
 fn was_refused_by_proxy(headers: &HeaderMap) -> bool {
-    const NOT_PROCESSED: [Reason; 5] = [
+    const NOT_PROCESSED: &[Reason] = &[
         Reason::NotReady,
         Reason::Draining,
         Reason::Overloaded,
         Reason::Overflow,
         Reason::ApplicationUnreachable,
     ];
+    is_said_by_proxy(headers, NOT_PROCESSED)
+}
+
+/// The server's own proxy gave up on the attempt at the time that it was told. It and we look at the same time: which of
+/// the two is first must make no difference.
+fn ran_out_of_time_at_proxy(headers: &HeaderMap) -> bool {
+    is_said_by_proxy(headers, &[Reason::Timeout])
+}
+
+fn is_said_by_proxy(headers: &HeaderMap, reasons: &[Reason]) -> bool {
     let code = headers
         .get(&X_GARRISON_CODE)
         .and_then(|value| value.to_str().ok());
-    let reason = code.and_then(|code| code.strip_prefix("inbound/"));
-    reason.is_some_and(|reason| NOT_PROCESSED.iter().any(|known| known.as_str() == reason))
+    let said = code.and_then(|code| code.strip_prefix("inbound/"));
+    said.is_some_and(|said| reasons.iter().any(|known| known.as_str() == said))
 }
 
 /// RFC 9110 §9.2.2: of these one more does no more.
@@ -202,6 +213,13 @@ mod tests {
             &answer(200, &[("grpc-status", "14")]),
             &all
         ));
+        let late = RetryOn {
+            reset: true,
+            ..RetryOn::default()
+        };
+        let told = [("x-garrison-code", "inbound/timeout")];
+        assert!(may_retry_answer(&answer(504, &told), &late));
+        assert!(!may_retry_answer(&answer(504, &[]), &late));
         let listed = RetryOn {
             statuses: [StatusCode::CONFLICT].into(),
             ..RetryOn::default()
