@@ -14,8 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use garrison_proxy::mesh::cluster::{CircuitLimits, OutlierDetection};
+use garrison_proxy::mesh::cluster::{
+    Balance, CircuitLimits, OutlierDetection, Transport, UpstreamProtocol,
+};
 use garrison_proxy::mesh::route::RetryOn;
+use garrison_proxy::tls::MeshTls;
 use support::application::{Application, Reply, ok, status};
 use support::pair::{Pair, Shape, Sidecar, free_address, retry, safe, until};
 use support::raw::Raw;
@@ -343,6 +346,69 @@ fn requests_beyond_the_limit_are_refused_and_not_sent() {
         .count();
     assert!((6..8).contains(&refused), "{refused}");
     assert_eq!(application.seen().len(), 8 - refused);
+}
+
+/// An application that answers nothing while the flag is set.
+fn held(flag: &Arc<AtomicBool>) -> Application {
+    let is_held = Arc::clone(flag);
+    Application::start(move |_| {
+        until("the application may answer", || {
+            !is_held.load(Ordering::SeqCst)
+        });
+        ok("fine")
+    })
+}
+
+#[test]
+fn who_waits_for_a_connection_is_woken_by_its_own_endpoint() {
+    let flags = [
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicBool::new(true)),
+    ];
+    let applications = [held(&flags[0]), held(&flags[1])];
+    let limits = CircuitLimits {
+        max_connections: 1,
+        ..Shape::default().limits
+    };
+    let shape = Shape {
+        limits,
+        link: UpstreamProtocol::Http1,
+        timeout: None,
+        ..Shape::default()
+    };
+    let authority = Authority::new(TRUST_DOMAIN);
+    let outbound = free_address();
+    let endpoints = [applications[0].address, applications[1].address];
+    let mut configuration = shape.caller(outbound, &endpoints);
+    for cluster in configuration.clusters.values_mut() {
+        let cluster = Arc::get_mut(cluster).unwrap();
+        cluster.balance = Balance::RoundRobin;
+        cluster.transport = Transport::Plaintext; // to the applications, without sidecars between
+    }
+    let tls = MeshTls::new(authority.credentials(WEB), Duration::from_secs(86_400));
+    let caller = Sidecar::of_workers(1, &tls, configuration);
+    // In turn: each endpoint is busy with one and has one that waits, the first endpoint's came first.
+    let mut clients: Vec<_> = (1..=4)
+        .map(|count| {
+            let mut client = Raw::connect(outbound);
+            client.send("GET / HTTP/1.1\r\nhost: catalog.bookstore\r\n\r\n");
+            let there =
+                format!(r#"garrison_upstream_requests{{cluster="bookstore/catalog"}} {count}"#);
+            until("the request is there", || caller.metric(&there));
+            client
+        })
+        .collect();
+    flags[1].store(false, Ordering::SeqCst);
+    assert_eq!(
+        (clients[1].read().status, clients[3].read().status),
+        (200, 200)
+    );
+    assert_eq!(applications[0].seen().len(), 1);
+    flags[0].store(false, Ordering::SeqCst);
+    assert_eq!(
+        (clients[0].read().status, clients[2].read().status),
+        (200, 200)
+    );
 }
 
 #[test]

@@ -55,13 +55,17 @@ impl Sidecar {
     }
 
     pub fn with(tls: &MeshTls, snapshot: Snapshot) -> Self {
+        Self::of_workers(2, tls, snapshot)
+    }
+
+    pub fn of_workers(count: usize, tls: &MeshTls, snapshot: Snapshot) -> Self {
         let live = Arc::new(Live::empty());
         live.apply(Arc::new(snapshot));
         let name = format!("garrison-test-{:032x}.log", rand::random::<u128>());
         let log = std::env::temp_dir().join(name);
         let telemetry = Telemetry::start("test", &LogTarget::File(log.clone())).unwrap();
         let settings = Settings {
-            workers: NonZeroUsize::new(2).unwrap(),
+            workers: NonZeroUsize::new(count).unwrap(),
             drain: Duration::from_secs(5),
         };
         let workers = Workers::start(settings, Arc::clone(&live), tls, &telemetry).unwrap();
