@@ -6,6 +6,7 @@ SHELL := bash
 
 PYTHON ?= python3
 ARGS ?=
+ONLY ?=
 # Outside the clone, so that the next clone on this machine compiles nothing twice.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/garrison/target
 export GARRISON_PROXY_BUILD := release
@@ -21,7 +22,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 CARGO := cd proxy && cargo
 SOURCES := ca:identity:xds:authz:policies:proxy:deploy
 
-.PHONY: help build demo test test-long lint format clean
+.PHONY: help build demo test bench test-long lint format clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -36,7 +37,11 @@ demo: ## start a whole mesh on loopback and show it; ARGS="--once --json" for sc
 
 test: build .venv/peers/.locked | git openssl ## run every test, in Rust and in Python
 	@$(CARGO) test --locked --quiet
-	@$(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 $(ARGS)
+	@GARRISON_LOAD=$(CARGO_TARGET_DIR)/debug/examples/load $(BIN)/pytest -q -n 2 --dist loadgroup --max-worker-restart 0 $(ARGS)
+
+bench: build .venv/peers/.locked | git ## measure beside Envoy, HAProxy and nginx; ONLY=proxy, ca, authz, policy for a part
+	@$(CARGO) build --locked --release --quiet --example load
+	@GARRISON_LOAD=$(CARGO_TARGET_DIR)/release/examples/load $(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 test-long: build .venv/peers/.locked ## hold three million authorization decisions against pycasbin; GARRISON_TEST_SEED=n again
 	@seed="$${GARRISON_TEST_SEED:-$$RANDOM$$RANDOM}"; echo "GARRISON_TEST_SEED=$$seed" && \
