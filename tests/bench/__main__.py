@@ -40,7 +40,7 @@ def main() -> int:
     """Measure, print, write."""
     options = _options()
     effort = Effort(rounds=options.rounds, seconds=options.seconds)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     try:
         load_program()
         for name in options.only.split(",") if options.only else PARTS:

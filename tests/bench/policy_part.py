@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import load_pem_x509_certificate
@@ -106,12 +107,17 @@ async def _reach(stage: Stage, svids: Path, clients: int, effort: Effort, figure
         start = (await running.line())["started"]
         before = cpu_of([server])
         head = await stage.policies.head()
-        in_sync = await _all_enforce(running, head, PUBLISH_SECONDS)
+        in_sync = await _all_enforce(running, head)
         suffix = f"_{clients}"
+        figures.add(f"herd_failed_streams{suffix}", OURS, in_sync["failures"])
+        if in_sync["failures"]:
+            figures.note(f"herd_failure{suffix}", OURS, in_sync["failure"])
         figures.add(f"herd_ms{suffix}", OURS, (in_sync["last"] - start) * 1e3)
         figures.add(f"herd_cpu_s{suffix}", OURS, (cpu_of([server]) - before).total)
         for _ in range(effort.rounds):
-            await _change(stage, running, clients, figures)
+            reached = await _change(stage, running, clients, figures)
+            if reached["failures"] > in_sync["failures"]:
+                raise VoidRunError(f"a stream failed by a change: {reached['failure']}")
         grown = (resident_mb(server) - alone) * 1024 / clients
         figures.add(f"rss_mb{suffix}", OURS, resident_mb(server))
         figures.add(f"rss_kb_per_sidecar{suffix}", OURS, grown)
@@ -120,7 +126,7 @@ async def _reach(stage: Stage, svids: Path, clients: int, effort: Effort, figure
             raise VoidRunError(f"{connected} clients are connected, not {clients} and {own}")
 
 
-async def _change(stage: Stage, running: Running, clients: int, figures: Figures) -> None:
+async def _change(stage: Stage, running: Running, clients: int, figures: Figures) -> dict[str, Any]:
     text = stage.policies.read(CHANGED)
     added = f"p, allow, n1/s1, n0/s0, GET, /added{len(text)}/*\n"
     commit = await stage.policies.commit_only({CHANGED: text + added}, "one line")
@@ -128,23 +134,21 @@ async def _change(stage: Stage, running: Running, clients: int, figures: Figures
     start = time.time()
     async with asyncio.TaskGroup() as both:
         both.create_task(stage.policies.push())
-        waiting = both.create_task(_all_enforce(running, commit, PUBLISH_SECONDS))
+        waiting = both.create_task(_all_enforce(running, commit))
     reached = waiting.result()
     cost = cpu_of([_server(stage)]) - before
     for name in ("p50", "p99", "last"):
         figures.add(f"change_{name}_ms_{clients}", OURS, (reached[name] - start) * 1e3)
     figures.add(f"change_spread_ms_{clients}", OURS, (reached["last"] - reached["first"]) * 1e3)
     figures.add(f"change_cpu_ms_{clients}", OURS, cost.total * 1e3)
+    return reached
 
 
-async def _all_enforce(running: Running, commit: str, seconds: float) -> dict[str, float]:
+async def _all_enforce(running: Running, commit: str) -> dict[str, Any]:
     while True:
-        line = await running.line(seconds)
-        if line["failures"]:
-            told = f"{line['failures']} streams failed, the last: {line['failure']}"
-            raise VoidRunError(told)
+        line: dict[str, Any] = await running.line(PUBLISH_SECONDS)
         if line["commit"] == commit:
-            return dict(line)
+            return line
 
 
 def _server(stage: Stage) -> int:

@@ -50,11 +50,13 @@ async def measure_on(stage: Stage, effort: Effort, peers: Peers, say: Say) -> Fi
     """Do so on a stage that has not been used."""
     figures = Figures()
     field = await pairs.field(stage, peers)
+    idle = {pair: resident_mb(pair.servers[0]) for pair in field.pairs}
     for pair in field.pairs:
         await check(pair)
-    say("memory")
+    say("protocols between, memory")
     contenders = await _cheapest(stage, field.pairs, effort, figures)
     for pair in contenders:
+        figures.add("rss_mb_idle", pair.name, idle[pair])
         await _memory(pair, field.identities, effort, figures)
     for course in COURSES:
         say(course.figure)
@@ -163,7 +165,6 @@ async def _cheapest(
 
 async def _memory(pair: Pair, identities: Identities, effort: Effort, figures: Figures) -> None:
     server = pair.servers[0]
-    figures.add("rss_mb_idle", pair.name, resident_mb(server))
     held = running_load(
         "held",
         target=pair.door,

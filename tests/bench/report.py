@@ -60,15 +60,24 @@ def show(part: str, figures: Figures, console: Console) -> None:
     """Print medians, spread, and ours divided by each other's."""
     table = Table(title=part, title_justify="left")
     for column in ("figure", "of", "median", "least … greatest", "garrison / it"):
-        table.add_column(column, justify="left" if column in {"figure", "of"} else "right")
+        justify = "left" if column in {"figure", "of"} else "right"
+        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # literals
     spread = figures.spread()
     for figure, medians in figures.medians().items():
         for number, (name, value) in enumerate(medians.items()):
             low, high = spread[figure][name]
             ratio = figures.ratio(figure, name)
-            cells = (f"{value:,.4g}", f"{low:,.4g} … {high:,.4g}", f"{ratio:.3g}" if ratio else "")
+            cells = (
+                _number(value),
+                f"{_number(low)} … {_number(high)}",
+                f"{ratio:.3g}" if ratio else "",
+            )
             table.add_row("" if number else figure, name, *cells)
     for fact, by in figures.facts.items():
         for number, (name, text) in enumerate(by.items()):
             table.add_row("" if number else fact, name, text, "", "")
     console.print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -15,7 +15,7 @@ from tests.bench.load import VoidRunError, run_load
 from tests.bench.programs import find_peers
 
 pytestmark = pytest.mark.xdist_group("machine")
-TINY = Effort(rounds=1, seconds=0.2, proxies=(20,), lines=(10, 500), connections=20, namespaces=2)
+TINY = Effort(rounds=1, seconds=0.1, proxies=(20,), lines=(10, 500), connections=20, namespaces=2)
 SECONDS = 240.0  # catches a hang
 
 

@@ -131,8 +131,9 @@ async fn live(
     dialer: &Dialer,
     tell: &mpsc::Sender<(f64, News)>,
 ) {
+    let mut newest = String::new();
     loop {
-        let Err(why) = stream(number, target, dialer, tell).await else {
+        let Err(why) = stream(number, target, dialer, tell, &mut newest).await else {
             return;
         };
         if tell
@@ -152,6 +153,7 @@ async fn stream(
     target: SocketAddr,
     dialer: &Dialer,
     tell: &mpsc::Sender<(f64, News)>,
+    newest: &mut String,
 ) -> Result<(), Fault> {
     let sender = connect::http2(target, Some(dialer)).await?;
     let request = Request::post(format!("https://{SERVER}{METHOD}"))
@@ -171,7 +173,6 @@ async fn stream(
         send(&mut requests, &subscription)?;
     }
     let mut responses = Responses::new(response.await?.into_body());
-    let mut newest = String::new();
     while let Some(response) = responses.next().await? {
         let marked = response.resources.iter().any(|each| each.name == MARKER);
         let ack = DeltaDiscoveryRequest {
@@ -180,7 +181,7 @@ async fn stream(
             ..DeltaDiscoveryRequest::default()
         };
         send(&mut requests, &ack)?;
-        if marked && newest != response.system_version_info {
+        if marked && *newest != response.system_version_info {
             newest.clone_from(&response.system_version_info);
             let news = News::Enforces(response.system_version_info);
             if tell.send((now(), news)).await.is_err() {
@@ -188,7 +189,10 @@ async fn stream(
             }
         }
     }
-    Err("the server ended the stream".into())
+    let trailers = responses.body.trailers().await?.unwrap_or_default();
+    let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok());
+    let (status, message) = (text("grpc-status"), text("grpc-message"));
+    Err(format!("the server ended the stream: grpc-status {status:?}, {message:?}").into())
 }
 
 fn node(number: usize) -> Node {
