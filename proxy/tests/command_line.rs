@@ -132,6 +132,9 @@ fn missing_or_empty_roots_and_a_missing_token_are_one_message() {
     std::fs::remove_file(file("token")).unwrap();
     let message = complaint(&settings.arguments(), b"");
     assert!(message.contains("token: No such file"), "{message}");
+    std::fs::create_dir(file("token")).unwrap();
+    let message = complaint(&settings.arguments(), b"");
+    assert!(message.contains("token: Is a directory"), "{message}");
     std::fs::write(file("roots.pem"), "").unwrap();
     let message = complaint(&settings.arguments(), b"");
     assert!(

@@ -236,7 +236,7 @@ fn is_self_issued(certificate: &CertificateDer<'_>) -> Option<bool> {
     Some(certificate.issuer().as_raw() == certificate.subject().as_raw())
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<String> {
+pub(super) fn read_bounded(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?

@@ -86,7 +86,7 @@ impl Credentials {
 /// What must be there before a proxy starts; both files are read again whenever they are needed.
 pub fn check_files(ca: &Ca) -> Result<(), BootstrapError> {
     bootstrap_roots(&ca.roots)?;
-    match std::fs::File::open(&ca.token) {
+    match certificate_client::read_bounded(&ca.token) {
         Ok(_) => Ok(()),
         Err(error) => Err(BootstrapError::Unreadable(ca.token.clone(), error)),
     }
