@@ -123,7 +123,7 @@ def read_secret_file(file: Path) -> bytes:
 
 def _check_closed(status: os.stat_result, file: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise StateRejectedError(f"{file}: not a regular file")
+        raise StateRejectedError(f"{file}: not a regular file: name one")
     if status.st_uid != os.geteuid():
         raise StateRejectedError(f"{file}: belongs to user {status.st_uid}, not {os.geteuid()}")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):

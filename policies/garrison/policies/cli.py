@@ -91,6 +91,9 @@ def status(policy: str, ca: str, wait: str | None, timeout: float, *, as_json: b
 
     found = asyncio.run(asked.waited_for(policy, ca, wait, timeout))
     status_table.show(found, as_json=as_json)
+    if wait and not found.enforces(wait) and not found.refuses(wait):
+        text = f"garrison: {wait} is not enforced by every proxy after {timeout:g} s"
+        click.echo(text, err=True)
     return _exit_status(found, wait)
 
 

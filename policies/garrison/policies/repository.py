@@ -102,7 +102,8 @@ class Repository:
             raise RepositoryUnavailableError(f"{self.location}: {error}") from error
         except (OSError, GitProtocolError, HangupException) as error:
             raise RepositoryUnavailableError(
-                f"{self.location}: cannot be fetched: {error}"
+                f"{self.location}: cannot be fetched: {_root_cause(error)}: is the URL right, and "
+                "its server up?"
             ) from error
 
     def head(self) -> str:
@@ -261,3 +262,13 @@ def _default_cache() -> Path:
 def _without_secret(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _root_cause(error: BaseException) -> str:
+    """Say what the system said at the bottom; libraries wrap that in their own names."""
+    bottom: BaseException | None = error
+    while bottom:
+        if isinstance(bottom, OSError) and bottom.strerror:
+            return bottom.strerror.lower()
+        bottom = bottom.__cause__ or bottom.__context__
+    return str(error)

@@ -7,6 +7,7 @@ configuration of long ago.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -259,11 +260,19 @@ async def _fetch(url: str) -> bytes:
             response.raise_for_status()
             return await _bounded(response)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        reason = str(error) or type(error).__name__
+        reason = _reason(error)
         text = f"{url}: no status: {reason}"
         raise StatusUnavailableError(
             f"{text}: is its process up, and this its admin URL?"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0
+        if number > 0:  # no errno where a name could not be resolved
+            return os.strerror(number).lower()  # its own text names the address thrice
+    return str(error) or type(error).__name__
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
