@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from garrison.deploy.demo.scenes import SCENES
 
 DEMO = (sys.executable, "-m", "garrison.deploy", "demo")
 SECONDS = 240
+STAYING = "running until Ctrl-C"
 
 
 def processes_with(*texts: str) -> dict[int, str]:
@@ -31,9 +33,10 @@ def processes_with(*texts: str) -> dict[int, str]:
     return found
 
 
-def assert_nothing_left(text: str) -> None:
-    deadline = time.monotonic() + 15
-    while left := processes_with(text):
+def assert_gone(directory: Path) -> None:
+    """Hold that a demo's processes have ended and its files are removed, or are being so now."""
+    deadline = time.monotonic() + 30
+    while left := [*processes_with(str(directory)).values(), *directory.iterdir()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
@@ -52,16 +55,89 @@ def test_demo_shows_everything_and_ends(tmp_path: Path) -> None:
     assert report["ok"] is True
     assert [check["name"] for check in report["checks"]] == [scene.name for scene in SCENES]
     assert all(check["ok"] and check["detail"] for check in report["checks"])
-    assert_nothing_left(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert_gone(tmp_path)
+
+
+def test_demo_stays_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> None:
+    with started(tmp_path, "--only", "allowed-call", "--only", "proxies-converged") as demo:
+        commands = suggested(wait_for(demo, STAYING))
+        first, *others = commands
+        for command in others:
+            status, told = shell(f"{commands[first]}\n{command}")
+            expected, sign = next(at for part, at in SIGNS.items() if part in command)
+            assert (status, sign in told) == (expected, True), (command, told)
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=60)
+    assert (demo.returncode, errors) == (0, "")
+    assert_gone(tmp_path)
+
+
+# What each suggested command has in it: with which status it ends, and what it shows.
+SIGNS = {
+    "-X DELETE": (0, "inbound/denied"),
+    "garrison-demo": (0, ""),
+    "$GARRISON explain": (1, "DELETE"),
+    "$GARRISON status": (0, "all in sync"),
+    "/metrics": (0, "garrison_requests_total"),
+    "/config": (0, "bookstore/catalog"),
+    "tail": (0, '"request_id"'),
+    "catalog.bookstore": (0, '"instance": "catalog-'),
+    "git push": (0, ""),
+    "touch": (0, ""),
+    "rm ": (0, ""),
+    "curl http://": (0, '"http://orders.bookstore/orders/7": {"status": 200'),
+}
+
+
+def suggested(told: str) -> dict[str, str]:
+    """Return the commands that a demo suggests, by what they are for."""
+    lines = told.splitlines()
+    return {
+        line.removeprefix("  # "): command.removeprefix("  ")
+        for line, command in itertools.pairwise(lines)
+        if line.startswith("  # ")
+    }
+
+
+def shell(script: str) -> tuple[int, str]:
+    """Run what a person would paste."""
+    done = subprocess.run(
+        ["bash", "-c", script],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    return done.returncode, done.stdout
+
+
+def test_check_that_fails_is_told_and_ends_in_1(tmp_path: Path) -> None:
+    """The policy allows what the scene is to see denied: it is changed before anybody reads it."""
+    with started(tmp_path, "--only", "denied-call") as demo:
+        wait_for(demo, "making the CA's keys")
+        demo.send_signal(signal.SIGSTOP)
+        (clone,) = tmp_path.glob("garrison-demo-*/policies")
+        allowing = "p, allow, ops/admin, bookstore/payments, GET, /health\n"
+        (clone / "authz" / "operators.csv").write_text(allowing)
+        assert shell(f"cd {clone} && git commit -qam allow && git push -q") == (0, "")
+        demo.send_signal(signal.SIGCONT)
+        told = wait_for(demo, STAYING)
+        assert "\nFAILED  denied-call: an operator reached payments: 200" in told
+        assert "0 of 1 checks passed" in told
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert_gone(tmp_path)
 
 
 def test_nothing_outlives_a_killed_demo(tmp_path: Path) -> None:
-    with started(tmp_path) as demo:
-        wait_for(demo, "waiting for identities")
+    with started(tmp_path, "--only", "allowed-call") as demo:
+        wait_for(demo, STAYING)
         assert len(processes_with(str(tmp_path))) > 10
         demo.send_signal(signal.SIGKILL)
-    assert_nothing_left(str(tmp_path))
+    assert_gone(tmp_path)
 
 
 def test_nothing_outlives_an_interrupted_demo(tmp_path: Path) -> None:
@@ -71,27 +147,25 @@ def test_nothing_outlives_an_interrupted_demo(tmp_path: Path) -> None:
             demo.send_signal(how)
             demo.communicate(timeout=30)
         assert demo.returncode == status
-        assert_nothing_left(str(tmp_path))
-        assert list(tmp_path.iterdir()) == []
+        assert_gone(tmp_path)
 
 
 def test_crash_of_a_part_is_told_with_its_log_and_ends_the_demo(tmp_path: Path) -> None:
-    with started(tmp_path) as demo:
-        wait_for(demo, "waiting for identities")
+    with started(tmp_path, "--only", "allowed-call") as demo:
+        wait_for(demo, STAYING)
         (policy_server,) = processes_with(str(tmp_path), "policy serve")
         os.kill(policy_server, signal.SIGKILL)
-        _, told = demo.communicate(timeout=30)
+        _, told = demo.communicate(timeout=60)
     assert demo.returncode == 2
     assert "garrison: policy-server ended with status -9; the end of its log:" in told
     assert "Traceback" not in told
-    assert_nothing_left(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert_gone(tmp_path)
 
 
-def started(directory: Path) -> subprocess.Popen[str]:
+def started(directory: Path, *options: str) -> subprocess.Popen[str]:
     """Start a demo that keeps its files in a directory."""
     return subprocess.Popen(
-        [*DEMO, "--network", str(random_block())],
+        [*DEMO, "--network", str(random_block()), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -99,10 +173,12 @@ def started(directory: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(demo: subprocess.Popen[str], text: str) -> None:
-    """Read what a demo tells until it tells this."""
+def wait_for(demo: subprocess.Popen[str], text: str) -> str:
+    """Read what a demo tells until it tells this; return all of it."""
     assert demo.stdout is not None
+    told = ""
     for line in demo.stdout:
+        told += line
         if text in line:
-            return
+            return told
     raise AssertionError(demo.communicate(timeout=10)[1])

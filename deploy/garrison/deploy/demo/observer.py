@@ -60,6 +60,10 @@ class Observer:
         """Call as the application of `caller` does: through its sidecar's forward proxy."""
         return await self._request(method, url, headers, proxy=f"http://{caller.outbound}")
 
+    async def look(self, url: str, method: str = "GET") -> Answer:
+        """Ask an address directly."""
+        return await self._request(method, url)
+
     async def status(self) -> Any:  # noqa: ANN401  # the policy server's JSON
         """Return the policy server's status."""
         return (await self._request("GET", f"http://{self.places.policy_admin}/status")).json()

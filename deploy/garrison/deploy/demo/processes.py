@@ -72,14 +72,22 @@ class Process:
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal and wait for the end; SIGKILL after `STOP_SECONDS`. Idempotent."""
-        self._told_to_end = True
-        self._send(how)
+        self.tell_to_end(how)
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._running.wait()
         except TimeoutError:
             self._send(signal.SIGKILL)
             await self._running.wait()
+
+    def tell_to_end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal; the end that follows is no crash."""
+        self._told_to_end = True
+        self._send(how)
+
+    async def ended(self) -> int:
+        """Wait for the end, and return the exit status."""
+        return await self._running.wait()
 
     def _send(self, how: signal.Signals) -> None:
         if self._running.returncode is None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import secrets
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -21,6 +20,7 @@ import aiohttp
 
 from garrison.deploy.demo import repository, settings_files
 from garrison.deploy.demo.instances import Instance, Population, population
+from garrison.deploy.demo.janitor import temporary_directory
 from garrison.deploy.demo.network import DEFAULT, reserved
 from garrison.deploy.demo.observer import Observer
 from garrison.deploy.demo.processes import Process, Processes, Program, supervised
@@ -148,9 +148,9 @@ async def open_stage(options: Options) -> AsyncIterator[Stage]:
         raise RejectedError(f"{options.example} is missing: run the demo from a clone of garrison")
     with (
         reserved(options.network, options.first_network) as network,
-        tempfile.TemporaryDirectory(prefix="garrison-demo-") as directory,
+        temporary_directory("garrison-demo-") as directory,
     ):
-        places = Places(Path(directory), network)
+        places = Places(directory, network)
         for folder in ("logs", "tokens", "settings", "faults"):
             (places.directory / folder).mkdir(mode=0o700)
         async with (

@@ -1,21 +1,24 @@
 """What the demo shows: while it runs, and at its end.
 
-On a terminal a live table; elsewhere a line for each thing that happened; for scripts one JSON
-document on stdout, and the lines on stderr.
+A line for each thing that happened, with a spinner below them on a terminal; for scripts one JSON
+document on stdout, and the lines on stderr. What was told stays told: a live picture of more lines
+than the terminal has would be cut.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.status import Status
 from rich.text import Text
+
+INDENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class Show:
 
     console: Console
     checks: list[Check] = field(default_factory=list)
-    _doing: str = ""
-    _live: Live | None = None
+    _began: float = field(default_factory=time.monotonic)
+    _spinner: Status | None = None
 
     @property
     def ok(self) -> bool:
@@ -43,50 +46,50 @@ class Show:
 
     def doing(self, what: str) -> None:
         """Tell what happens now."""
-        self._doing = what
-        if self._live is None:
+        if self._spinner is None:
             self.tell(f"... {what}")
         else:
-            self._live.update(self._picture())
+            self._spinner.update(Text(what))
 
     def checked(self, check: Check) -> None:
         """Tell what came of a scene."""
         self.checks.append(check)
-        if self._live is None:
+        if not self.console.is_terminal:
             self.tell(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.detail}")
-        else:
-            self._live.update(self._picture())
+            return
+        mark = Text("✔", style="bold green") if check.ok else Text("✘ FAILED", style="bold red")
+        name = Text.assemble("  ", mark, " ", (check.name, "bold"))
+        self.console.print(
+            Group(name, Padding(Text(check.detail), (0, 1, 0, INDENT), expand=False))
+        )
+
+    def summed_up(self) -> None:
+        """Tell how many of the checks were good."""
+        good = sum(check.ok for check in self.checks)
+        seconds = time.monotonic() - self._began
+        self.tell(f"\n{good} of {len(self.checks)} checks passed, {seconds:.0f} s after the start.")
+
+    def suggest(self, commands: Mapping[str, str]) -> None:
+        """Tell what to try next, each command whole, to be pasted."""
+        self.tell("The mesh runs until Ctrl-C. In another terminal:\n")
+        for purpose, command in commands.items():
+            self.tell(f"  # {purpose}", style="dim")
+            self.tell(f"  {command}\n")
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Show the live table on a terminal while the block runs."""
+        """Show a spinner on a terminal while the block runs."""
         if not self.console.is_terminal:
             yield
             return
-        with Live(self._picture(), console=self.console, refresh_per_second=8) as self._live:
-            try:
-                yield
-            finally:
-                self._doing = ""
-                self._live.update(self._picture())
-        self._live = None
+        with self.console.status("") as self._spinner:
+            yield
+        self._spinner = None
 
     def report(self) -> str:
         """Return the checks as JSON."""
         return json.dumps({"checks": [asdict(check) for check in self.checks], "ok": self.ok})
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, style: str | None = None) -> None:
         """Write a line as it is: nothing in it is markup, and none is cut."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def _picture(self) -> RenderableType:
-        table = Table.grid(padding=(0, 2))
-        for check in self.checks:
-            table.add_row(_mark(check), Text(check.name), Text(check.detail))
-        if not self._doing:
-            return table
-        return Group(table, Spinner("dots", text=Text(self._doing)))
-
-
-def _mark(check: Check) -> Text:
-    return Text("ok", style="green") if check.ok else Text("FAILED", style="bold red")
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 from garrison.deploy.demo.stage import Stage
 
-_GARRISON = sys.argv[0] if sys.argv[0].endswith("garrison") else "garrison"
 _LAST = "catalog-3"  # the instance of the new version
 
 
-def what_to_try(stage: Stage) -> str:
-    """Return commands and addresses, ready to be pasted."""
+def what_to_try(stage: Stage) -> Mapping[str, str]:
+    """Return commands by what they are for, ready to be pasted into a shell, one after another."""
     places = stage.places
     web = stage.instances_of("bookstore/web")[0]
-    request = "--from bookstore/web --to bookstore/catalog --method DELETE --path /books/7"
     as_web = f"curl -x http://{web.outbound}"
-    commands = {
-        "the files of this demo, for what follows": f"DEMO={places.directory}",
-        "call as web": f"{as_web} http://catalog.bookstore/books/7",
-        "call as web what nothing allows": f"{as_web} -X DELETE http://catalog.bookstore/books/7",
-        "why it is denied": f"{_GARRISON} explain $DEMO/policies {request}",
-        "see the shop itself": f"curl http://{web.application}/",
-        "who enforces what": f"{_GARRISON} status --policy http://{places.policy_admin} "
-        f"--ca http://{places.ca_admin}",
-        "metrics and configuration of a sidecar": f"curl http://{web.admin}/metrics "
-        f"http://{web.admin}/config",
-        "its access log": f"tail -f $DEMO/logs/{web.name}.sidecar.out",
-        "change the mesh": "cd $DEMO/policies, edit, git commit -a, git push",
-        "make an instance fail": f"touch $DEMO/faults/{_LAST}, and rm it again",
-        "join a service of your own": "see README.md and $DEMO/join",
+    book = "http://catalog.bookstore/books/7"
+    request = "--from bookstore/web --to bookstore/catalog --method DELETE --path /books/7"
+    servers = f"--policy http://{places.policy_admin} --ca http://{places.ca_admin}"
+    return {
+        "first: where this demo has its files, and the command line": (
+            f"DEMO={shlex.quote(str(places.directory))} GARRISON={shlex.quote(_command_line())}"
+        ),
+        "call as web": f"{as_web} {book}",
+        "call as web what nothing allows": f"{as_web} -X DELETE {book}",
+        "why is it denied?": f"$GARRISON explain $DEMO/policies {request}",
+        "the shop itself, and what it was answered": f"curl http://{web.application}/",
+        "who enforces what": f"$GARRISON status {servers}",
+        "metrics of a sidecar": f"curl http://{web.admin}/metrics",
+        "its configuration, without secrets": f"curl http://{web.admin}/config",
+        "its access log": f"tail -n 3 $DEMO/logs/{web.name}.sidecar.out",
+        "change the mesh: a third of the readers get the new version": (
+            "(cd $DEMO/policies && sed -i s/90/20/ routes/catalog.yaml && "
+            "git commit -qam rollout && git push -q)"
+        ),
+        "make an instance fail": f"touch $DEMO/faults/{_LAST}",
+        "mend it": f"rm $DEMO/faults/{_LAST}",
     }
-    lines = (f"  # {purpose}\n  {command}\n" for purpose, command in commands.items())
-    return "\nThe mesh runs, until Ctrl-C. In another terminal:\n\n" + "\n".join(lines)
+
+
+def _command_line() -> str:
+    """Return the path of `garrison` as this process was started, or the one beside Python."""
+    started = Path(sys.argv[0])
+    if started.name != "garrison":
+        started = Path(sys.executable).with_name("garrison")
+    return str(started.absolute())
