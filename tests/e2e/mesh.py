@@ -94,6 +94,16 @@ class Mesh:
         """End a process; `start` brings it back."""
         self.run(self.stage.processes[process].end(how))
 
+    def drain(self, process: str) -> concurrent.futures.Future[int]:
+        """Tell a process to end in its own time; the exit status comes when it has."""
+
+        async def told() -> int:
+            running = self.stage.processes[process]
+            running.tell_to_end()
+            return await running.ended()
+
+        return asyncio.run_coroutine_threadsafe(told(), self.loop)
+
     def start(self, process: str) -> None:
         """Start a process again, and wait until it is ready."""
         admins = {"ca": self.stage.places.ca_admin, POLICY_SERVER: self.stage.places.policy_admin}

@@ -250,9 +250,15 @@ class Sidecar:
 
 @asynccontextmanager
 async def channel(served: Served, pair: Pair) -> AsyncIterator[grpc.aio.Channel]:
-    credentials = grpc.ssl_channel_credentials(served.authority.root.pem, pair.key, pair.chain)
+    async with channel_to(served.settings.listen, served.authority.root.pem, pair) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def channel_to(address: str, roots: bytes, pair: Pair) -> AsyncIterator[grpc.aio.Channel]:
+    credentials = grpc.ssl_channel_credentials(roots, pair.key, pair.chain)
     options = (("grpc.ssl_target_name_override", "policy.garrison"),)
-    async with grpc.aio.secure_channel(served.settings.listen, credentials, options) as opened:
+    async with grpc.aio.secure_channel(address, credentials, options) as opened:
         yield opened
 
 
@@ -274,14 +280,23 @@ def first_request(
 async def sidecar(served: Served, spiffe_id: str, node: str) -> AsyncIterator[Sidecar]:
     """Connect as garrison-proxy does, and follow."""
     pair = served.authority.root.pair(Leaf(uris=(spiffe_id,)))
-    async with channel(served, pair) as opened, asyncio.TaskGroup() as tasks:
+    async with channel(served, pair) as opened, following(opened, node) as client:
+        yield client
+
+
+@asynccontextmanager
+async def following(
+    opened: grpc.aio.Channel, node: str, refused: Mapping[str, str] | None = None
+) -> AsyncIterator[Sidecar]:
+    """Subscribe to everything on a channel that is open, and follow; refuse what is to be."""
+    async with asyncio.TaskGroup() as tasks:
         method: Any = opened.stream_stream(
             METHOD,
             request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
             response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
         )
         call = method()
-        client = Sidecar(call)
+        client = Sidecar(call, refused=dict(refused or {}))
         await call.write(first_request(node))
         for url in ALL_TYPES[1:]:
             await call.write(
