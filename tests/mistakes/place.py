@@ -203,7 +203,7 @@ def assert_one_message(said: str) -> None:
     assert len(messages) <= 1, said
     assert said.strip(), "it says nothing"
     assert len(re.findall(r"\berror\b", said, re.IGNORECASE)) <= 1, said
-    lines = said.splitlines()
+    lines = [line for line in said.splitlines() if line]
     assert len(set(lines)) == len(lines), said
     for line in lines:
         clauses = Counter(each for each in re.split(r"[:;,()] ?", line) if len(each) >= CLAUSE)

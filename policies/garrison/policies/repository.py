@@ -269,6 +269,7 @@ def _root_cause(error: BaseException) -> str:
     bottom: BaseException | None = error
     while bottom:
         if isinstance(bottom, OSError) and bottom.strerror:
-            return bottom.strerror.lower()
+            at = f"{bottom.filename}: " if bottom.filename else ""
+            return f"{at}{bottom.strerror.lower()}"
         bottom = bottom.__cause__ or bottom.__context__
     return str(error)

@@ -29,7 +29,10 @@ GIT_ENVIRONMENT = {
 }
 HOOK = """#!/usr/bin/env bash
 # Tells the policy server to look now; if it is away, it looks when it is back.
-exec 3<>/dev/tcp/{host}/{port} || exit 0
+if ! exec 2>/dev/null 3<>/dev/tcp/{host}/{port}; then
+  echo 'the policy server is away; it looks at this when it is back'
+  exit 0
+fi
 printf '%s\\r\\n' 'POST /refresh HTTP/1.1' 'Host: {host}:{port}' 'Content-Length: 0' \\
   'Connection: close' '' >&3
 timeout 5 cat <&3 >/dev/null
