@@ -40,6 +40,12 @@ def _logs_end_with_the_test() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_remembered_outside(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what servers remember by default from the home of whoever runs the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def envoy_executable() -> Path:
     """Stock Envoy, which `make test` puts beside the environment."""

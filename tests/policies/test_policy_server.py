@@ -134,7 +134,7 @@ async def test_nothing_is_served_before_the_first_good_commit(tmp_path: Path) ->
         await served.becomes_ready()
     repository = served.repository
     bad = repository.commit(BAD)
-    async with serving(tmp_path) as served:
+    async with serving(tmp_path, state=None) as served:
         status = await served.becomes(lambda status: bool(status["refused"]))
         assert (status["commit"], status["refused"]["commit"]) == (None, bad)
         await served.becomes(lambda status: status["lacking"] == [
@@ -146,6 +146,20 @@ async def test_nothing_is_served_before_the_first_good_commit(tmp_path: Path) ->
             socket.create_connection(split_address(served.settings.listen), timeout=1).close()
         repository.commit({"services/web.yaml": example_texts()["services/web.yaml"]})
         await served.becomes_ready()
+
+
+@asynchronous
+async def test_a_restart_at_a_bad_commit_serves_what_was_published_last(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        await served.becomes_ready()
+        good = served.repository.head()
+    bad = served.repository.commit(BAD)
+    async with serving(tmp_path) as served:
+        await served.becomes_ready()
+        status = await served.status()
+        assert (status["commit"], status["refused"]["commit"]) == (good, bad)
+        async with sidecar(served, WEB, "web-1"):
+            await served.becomes(in_sync(1, good))
 
 
 @on_policy_server
