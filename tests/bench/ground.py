@@ -14,7 +14,7 @@ from garrison.deploy.demo.stage import Options, Stage, open_stage
 from garrison.identity.certificate_client import CaAccess, CertificateClient
 from garrison.identity.trust import Trust
 from tests.bench.repository import write_repository
-from tests.e2e.rogue import Identity
+from tests.fakes.certificates import Pair
 
 SVID_SECONDS = 7200
 
@@ -48,4 +48,4 @@ async def identity(opened: Stage, name: str) -> Path:
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     directory = places.directory / "identities" / name.replace("/", ".")
-    return Identity(chain, key).write(directory, places.roots.read_bytes())
+    return Pair(key, chain).write(directory, places.roots.read_bytes())

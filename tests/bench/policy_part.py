@@ -14,16 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.x509 import load_pem_x509_certificate
-
 from garrison.deploy.demo.stage import POLICY_SERVER, Stage
 from tests.bench import compile_once, ground
 from tests.bench.cost import cpu_of, resident_mb
 from tests.bench.figures import OURS, Effort, Figures
 from tests.bench.load import Running, VoidRunError, running_load
 from tests.bench.repository import TRUST_DOMAIN, texts
-from tests.e2e.rogue import Authority, Identity, Leaf
+from tests.e2e.identities import authority_of
+from tests.fakes.certificates import Leaf, Pair
 from tests.policies.large_mesh import SERVICES, large_mesh
 
 PUBLISH_SECONDS = 300.0
@@ -78,22 +76,18 @@ async def _publish(stage: Stage, effort: Effort, figures: Figures) -> None:
 def _svids(stage: Stage, effort: Effort) -> Path:
     """Sign an SVID for each identity with the CA's key: asking for them is another measurement."""
     places = stage.places
-    passphrase = (places.directory / "passphrase").read_bytes().strip()
-    issuing = places.directory / "ca" / "issuing"
-    key = serialization.load_pem_private_key(issuing.with_suffix(".key").read_bytes(), passphrase)
-    certificate = load_pem_x509_certificate(issuing.with_suffix(".pem").read_bytes())
-    authority = Authority(certificate, key, in_chain=True)  # type: ignore[arg-type]  # it is ECDSA
+    authority = authority_of(places, TRUST_DOMAIN)
     file = places.directory / "svids.jsonl"
     with file.open("w", encoding="utf-8") as lines:
         for number in range(effort.namespaces * SERVICES):
             name = f"n{number // SERVICES}/sa/s{number % SERVICES}"
-            issued = authority.issue(Leaf((f"spiffe://{TRUST_DOMAIN}/ns/{name}",)))
-            lines.write(json.dumps(_pem(issued)) + "\n")
+            pair = authority.pair(Leaf(uris=(f"spiffe://{TRUST_DOMAIN}/ns/{name}",)))
+            lines.write(json.dumps(_pem(pair)) + "\n")
     return file
 
 
-def _pem(identity: Identity) -> dict[str, str]:
-    return {"chain": identity.chain.decode(), "key": identity.key.decode()}
+def _pem(pair: Pair) -> dict[str, str]:
+    return {"chain": pair.chain.decode(), "key": pair.key.decode()}
 
 
 async def _reach(stage: Stage, svids: Path, clients: int, effort: Effort, figures: Figures) -> None:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509 import load_pem_x509_certificate
 
+from garrison.deploy.demo.settings_files import Places
 from garrison.identity.certificate_client import CaAccess, CertificateClient
 from garrison.identity.trust import Trust
 from tests.e2e.mesh import Mesh
@@ -44,9 +45,14 @@ def fetched(mesh: Mesh, identity: str, directory: Path, svid_seconds: int = 3600
 
 def stolen_authority(mesh: Mesh) -> Root:
     """Take the CA's issuing key, as a thief of its disk and passphrase would."""
-    state = mesh.stage.places.directory / "ca"
-    passphrase = (mesh.stage.places.directory / "passphrase").read_bytes().strip()
+    return authority_of(mesh.stage.places, "bookstore.example")
+
+
+def authority_of(places: Places, trust_domain: str) -> Root:
+    """Sign with the key of a stage's CA."""
+    state = places.directory / "ca"
+    passphrase = (places.directory / "passphrase").read_bytes().strip()
     key = serialization.load_pem_private_key((state / "issuing.key").read_bytes(), passphrase)
     certificate = load_pem_x509_certificate((state / "issuing.pem").read_bytes())
     assert isinstance(key, EllipticCurvePrivateKey)
-    return Root("bookstore.example", key, certificate)
+    return Root(trust_domain, key, certificate)
