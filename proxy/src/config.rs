@@ -72,7 +72,7 @@ pub struct Ca {
         serialize_with = "as_seconds"
     )]
     pub svid_lifetime: Duration,
-    /// An SVID of a peer that lives longer than this is refused (ATTACKS E9).
+    /// An SVID of a peer that lives longer than this is refused.
     #[serde(
         default = "twenty_five_hours",
         rename = "max_peer_svid_seconds",

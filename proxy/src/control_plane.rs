@@ -27,7 +27,7 @@ use crate::telemetry::Telemetry;
 use crate::tls::{AuthenticateAs, HandshakeError, MeshTls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that is gone without a word is noticed within the sum of these (ATTACKS H14).
+/// A peer that is gone without a word is noticed within the sum of these.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

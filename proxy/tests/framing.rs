@@ -1,5 +1,5 @@
 //! Heads, bodies and paths that two parsers could read differently, against two sidecars and an application that share
-//! no code (ATTACKS A and B).
+//! no code.
 
 #![allow(
     clippy::unwrap_used,

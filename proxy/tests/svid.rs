@@ -1,4 +1,4 @@
-//! What makes a certificate an SVID, and each thing that does not (X509-SVID §5.2; ATTACKS E1-E10).
+//! What makes a certificate an SVID, and each thing that does not (X509-SVID §5.2).
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-"""A parser for matchers: a small grammar of our own, and no evaluation (ATTACKS G7).
+"""A parser for matchers: a small grammar of our own, and no evaluation.
 
 expression  = conjunction { "||" conjunction }
 conjunction = negation { "&&" negation }

@@ -2,7 +2,7 @@ r"""regexMatch: a regular expression of Python, rewritten for engines that run i
 
 `regexMatch` is Python's `re.match`: anchored at the start only. RBAC matches a whole value, so
 `.*` follows the expression. The text is never passed on: what Python parsed is printed anew in the
-subset that Python, RE2 and Rust's regex read alike (ATTACKS G2, G3). Values are printable ASCII:
+subset that Python, RE2 and Rust's regex read alike. Values are printable ASCII:
 classes such as `\d` are spelled for that.
 """
 

@@ -1,5 +1,5 @@
 //! The canonical request: parsed once, and the only thing that authorization, routing, the log and the upstream
-//! bytes are made from (ATTACKS, rule 1). Ambiguity is refused, never repaired by guessing.
+//! bytes are made from. Ambiguity is refused, never repaired by guessing.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};

@@ -1,6 +1,6 @@
 //! Asking the CA for an SVID: `istio.v1.auth.IstioCertificateService/CreateCertificate`. The key is made here for each
-//! request and never leaves memory; the token is read afresh each time, because it may be what was renewed (ATTACKS H3);
-//! and nothing that comes back is believed before it was checked (ATTACKS H9).
+//! request and never leaves memory; the token is read afresh each time, because it may be what was renewed;
+//! and nothing that comes back is believed before it was checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! When our SVID is renewed. The loop is level-triggered: each turn it asks "is it due?", by both clocks, so that neither
-//! a stopped process nor a clock that jumped makes it miss the time, and an SVID that expired is asked for like any other
-//! (ATTACKS H2, H7).
+//! a stopped process nor a clock that jumped makes it miss the time, and one that expired is asked for like any other.
 
 use std::convert::Infallible;
 use std::sync::Arc;

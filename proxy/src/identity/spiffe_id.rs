@@ -1,5 +1,5 @@
 //! SPIFFE IDs and trust domains, parsed strictly: what is not canonical is refused, never normalized
-//! (SPIFFE-ID §2.1-2.3; ATTACKS E4).
+//! (SPIFFE-ID §2.1-2.3).
 
 use std::fmt;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::bundle::Bundles;
 use super::spiffe_id::{SpiffeId, SpiffeIdError};
 
-/// Issuing certificates that a chain may have below its root: bounds the work that a peer can cause (ATTACKS E10).
+/// Issuing certificates that a chain may have below its root: bounds the work that a peer can cause.
 const MAX_INTERMEDIATES: usize = 4;
 
 /// Our own identity: replaced whole at each renewal.

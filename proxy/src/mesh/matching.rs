@@ -1,7 +1,7 @@
 //! Which route a request takes: virtual host by authority, then the first route whose matches all hold.
 //!
 //! A header or query parameter that occurs more than once matches only if each of its values does, on its own; values
-//! are never joined (ATTACKS B12). A header that is absent matches an inverted match only.
+//! are never joined. A header that is absent matches an inverted match only.
 
 use http::HeaderMap;
 use std::sync::Arc;

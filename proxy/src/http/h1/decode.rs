@@ -7,7 +7,7 @@ use crate::http::body::{BodyError, Frame};
 use crate::http::framing::Framing;
 use crate::http::headers::clean_trailers;
 
-/// Size and extensions of one chunk; nobody sends extensions in earnest (ATTACKS A11).
+/// Size and extensions of one chunk; nobody sends extensions in earnest (CVE-2025-55315).
 const MAX_CHUNK_LINE: usize = 256;
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 const MAX_TRAILERS: usize = 32;

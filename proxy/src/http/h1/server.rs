@@ -25,18 +25,18 @@ use crate::http::timer::{Timer, Watch};
 use crate::http::{Head, Refusal};
 use crate::mesh::listener::Timeouts;
 
-/// From the first byte of a head to its last (ATTACKS D1).
+/// From the first byte of a head to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client must say within this what it speaks.
 const DETECT_TIMEOUT: Duration = Duration::from_secs(300);
 /// When we want to close, a request that is on its way is still waited for.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
-/// Nothing read, or nothing written, in the middle of a message (ATTACKS D2).
+/// Nothing read, or nothing written, in the middle of a message.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// What a client still sends after its answer is read and let go up to here, then the connection is closed.
 const MAX_DRAINED: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
-/// Requests that came ahead of their turn are kept up to here; then we stop reading (ATTACKS C10).
+/// Requests that came ahead of their turn are kept up to here; then we stop reading (CVE-2020-8661).
 const MAX_AHEAD: usize = 16 * 1024;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
@@ -432,7 +432,7 @@ fn poll_send(
     }
 }
 
-/// Read and let go what is left of the request's body, so that the next head is not taken from it (ATTACKS A14).
+/// Read and let go what is left of the request's body, so that the next head is not taken from it (CVE-2025-4366).
 async fn drained(conn: &Conn) -> Kept {
     if conn.borrow().decoder.is_done() {
         return Kept::Open;

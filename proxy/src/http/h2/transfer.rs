@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 use crate::http::body::{Body, BodyError, Frame};
 use crate::http::headers::clean_trailers;
 
-/// A peer that gives no window for so long does not read any more (ATTACKS C6).
+/// A peer that gives no window for so long does not read any more (CVE-2019-9517).
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The body of a request that came in on a stream.

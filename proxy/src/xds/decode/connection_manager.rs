@@ -21,7 +21,7 @@ use pb::http_connection_manager::{
     SetCurrentClientCertDetails,
 };
 
-/// HTTP/2 streams that one connection may have open (FACTS: hyper's default is 200, and 100 is plenty).
+/// HTTP/2 streams that one connection may have open (hyper's default is 200, and 100 is plenty).
 const MAX_STREAMS: u32 = 100;
 /// Envoy's, where nothing is said.
 const DEFAULT_STREAM_IDLE: Duration = Duration::from_secs(300);

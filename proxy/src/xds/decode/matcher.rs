@@ -6,7 +6,7 @@ use regex::{Regex, RegexBuilder};
 use super::{Fault, required, take};
 use crate::mesh::route::ValueMatch;
 
-/// Bounds what one expression costs to compile and to hold (ATTACKS G6).
+/// Bounds what one expression costs to compile and to hold.
 const MAX_REGEX_BYTES: usize = 2048;
 const MAX_PROGRAM_BYTES: usize = 1 << 20;
 
@@ -38,7 +38,7 @@ pub(super) fn whole_match(matcher: pb::RegexMatcher) -> Result<Regex, Fault> {
             format!("must have 1 to {MAX_REGEX_BYTES} bytes"),
         ));
     }
-    // By itself first: nothing in it may reach outside the group that anchors it (ATTACKS G2).
+    // By itself first: nothing in it may reach outside the group that anchors it.
     for pattern in [regex.clone(), format!(r"\A(?:{regex})\z")] {
         let built = RegexBuilder::new(&pattern)
             .size_limit(MAX_PROGRAM_BYTES)

@@ -1,6 +1,6 @@
 //! From Envoy's protobuf to the types of `mesh`, strictly. Each message is taken apart field by field: what this proxy
 //! does not do is refused by name when it is set, a field newer than these types is refused as unknown, and a field that
-//! joins the types with an upgrade does not compile until it is decided here (ATTACKS G8). Nothing is ignored.
+//! joins the types with an upgrade does not compile until it is decided here (CVE-2022-21679). Nothing is ignored.
 #![allow(deprecated)] // each field is named, also those that Envoy has given up
 
 pub mod cluster;
