@@ -31,6 +31,7 @@ def test_the_bundle_takes_the_place_of_the_file(tmp_path: Path) -> None:
         Root().pem + Root().pair().chain,
         Root().pem * 3000,
     ],
+    ids=["empty", "text", "no certificate", "a leaf", "a root and a leaf", "too large"],
 )
 def test_what_is_no_bundle_is_refused_and_the_old_one_stays(tmp_path: Path, pem: bytes) -> None:
     good = Root().pem
