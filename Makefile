@@ -53,7 +53,7 @@ lint: .venv/.locked | cargo ## run every check that needs no running mesh
 	@$(BIN)/mypy
 	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	@PYTHONPATH=$(SOURCES) $(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/test_layout.py tests/test_sizes.py tests/test_crates.py
+	@$(BIN)/pytest -q tests/test_layout.py tests/test_promises.py tests/test_sizes.py tests/test_crates.py
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
 
