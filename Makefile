@@ -62,7 +62,7 @@ format: .venv/.locked | cargo ## write the sources as the formatters want them
 	@$(CARGO) fmt
 
 clean: ## remove what the other targets made in this clone
-	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # -- What the targets stand on --------------------------------------------------------------------
 
