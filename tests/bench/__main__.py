@@ -1,6 +1,6 @@
-"""`make bench`: measure what the issues promise, beside the peers, on this machine.
+"""`make bench`: measure what garrison costs, beside its peers, on this machine.
 
-docs/performance.md says how, and what came out.
+docs/performance.md says how.
 """
 
 from __future__ import annotations

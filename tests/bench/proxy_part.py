@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -28,7 +30,7 @@ MANY = 32
 RATE = 2000  # requests a second where it is fixed
 SHAKERS = 8
 WARM_SECONDS = 0.3
-FORBIDDEN = 403
+OK = 200
 Say = Callable[[str], None]
 
 
@@ -75,20 +77,24 @@ async def check(pair: Pair) -> None:
     """Hold a pair to what it is there for: it answers, and refuses what no line allows."""
     await http(1, 16)(pair, WARM_SECONDS)
     await grpc(pair, WARM_SECONDS)
-    async with aiohttp.ClientSession() as client:
-        for path, wanted in ((path_of(16), 200), (REFUSED, FORBIDDEN)):
-            url, headers = f"http://{pair.door}{path}", {"host": HTTP_HOST}
-            try:
-                async with client.get(url, headers=headers) as answer:
-                    if answer.status == wanted == 200:
-                        raise VoidRunError(f"{pair.name} answers whoever has no certificate")
-            except aiohttp.ClientError:
-                pass  # no TLS, no answer
+    async with aiohttp.ClientSession(headers={"host": HTTP_HOST}) as client:
+        with contextlib.suppress(aiohttp.ClientError):  # refused in the handshake, or by an answer
+            url = f"https://{pair.door}{path_of(16)}"
+            async with client.get(url, ssl=_anonymous()) as answer:
+                if answer.status == OK:
+                    raise VoidRunError(f"{pair.name} answers whoever has no certificate")
         if pair.authorizes:
-            url, headers = f"http://{pair.entrance}{REFUSED}", {"host": HTTP_HOST}
-            async with client.get(url, headers=headers) as answer:
-                if answer.status == 200:
+            async with client.get(f"http://{pair.entrance}{REFUSED}") as answer:
+                if answer.status == OK:
                     raise VoidRunError(f"{pair.name} answers {REFUSED}, which no line allows")
+
+
+def _anonymous() -> ssl.SSLContext:
+    """Make TLS of a client that trusts anybody and has no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def http(connections: int, size: int) -> Callable[[Pair, float], Awaitable[Outcome]]:
