@@ -16,6 +16,7 @@ pub mod identity;
 pub mod inbound;
 pub mod mesh;
 pub mod outbound;
+mod process;
 pub mod proxy;
 pub mod serve;
 pub mod telemetry;

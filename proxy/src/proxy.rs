@@ -18,7 +18,8 @@ use crate::config::Config;
 use crate::control_plane::ControlPlane;
 use crate::identity::{BootstrapError, Credentials, check_files, maintain};
 use crate::mesh::Live;
-use crate::serve::{self, Settings, Workers};
+use crate::process;
+use crate::serve::{self, Capacity, Settings, Workers};
 use crate::telemetry::Telemetry;
 use crate::tls::MeshTls;
 use crate::xds::PolicyClient;
@@ -26,6 +27,8 @@ use crate::xds::PolicyClient;
 /// Why the proxy does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    #[error("cannot set the limits of this process")]
+    Limits(#[source] io::Error),
     #[error("[ca] is unusable")]
     Bootstrap(#[from] BootstrapError),
     #[error("cannot make the control side's runtime")]
@@ -42,6 +45,7 @@ pub enum StartError {
 
 /// Run until SIGTERM or SIGINT, then let what is in flight end. A second signal ends it at once.
 pub fn run(config: &Config) -> Result<(), StartError> {
+    process::prepare().map_err(StartError::Limits)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,6 +70,7 @@ impl Proxy {
         let settings = Settings {
             workers: config.workers,
             drain: config.drain,
+            capacity: Capacity::default(),
         };
         let workers = Workers::start(settings, Arc::clone(&live), &tls, &telemetry)
             .map_err(StartError::Workers)?;

@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::util::pack_any;
 use prost::Message;
 use support::control_plane::Files;
+use support::pair::until;
 use support::resources::{cluster, whole};
 use support::{Authority, TRUST_DOMAIN};
 
@@ -204,6 +205,38 @@ fn proxy_without_a_mesh_waits_and_ends_at_sigterm() {
     );
     let token = std::fs::read_to_string(settings.files.folder.join("token")).unwrap();
     assert!(!log.contains(token.trim()), "a token is never logged");
+}
+
+/// Of a process: the soft and the hard limit by this name.
+fn limits(process: u32, name: &str) -> (String, String) {
+    let all = std::fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let line = all
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    (words.next().unwrap(), words.next().unwrap())
+}
+
+#[test]
+fn descriptors_are_as_many_as_may_be_and_memory_is_not_dumped() {
+    let settings = Settings::new("127.0.0.1:0");
+    let narrow = "ulimit -S -n 64; ulimit -S -c $(ulimit -H -c); exec \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", narrow, "sh", env!("CARGO_BIN_EXE_garrison-proxy")])
+        .args(settings.arguments())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the limits are set", || {
+        limits(child.id(), "Max core file size") == ("0".to_owned(), "0".to_owned())
+    });
+    until("descriptors are raised", || {
+        let (soft, hard) = limits(child.id(), "Max open files");
+        soft == hard
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

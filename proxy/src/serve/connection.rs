@@ -1,5 +1,6 @@
 //! One connection that came in, from its first byte to its end.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::admission::{Place, Places};
 use super::listening::Stop;
 use crate::codes::Hop;
 use crate::http::h1::{Io, Spoken, detect, serve as serve_http1};
@@ -17,20 +19,31 @@ use crate::http::stream::Stream;
 use crate::inbound::Inbound;
 use crate::mesh::listener::Role;
 use crate::outbound::Outbound;
-use crate::telemetry::Handshake;
+use crate::telemetry::{Handshake, Shed};
 use crate::tls::{Alpn, Secured};
 use crate::worker::Worker;
 
 /// After its peer's SVID has expired a connection takes nothing new, and so long what is under way (ATTACKS E20).
 const EXPIRY_GRACE: Duration = Duration::from_secs(10);
 
+/// A connection, as a listener took it.
+pub struct Arrived {
+    pub counted: Counted,
+    pub worker: Rc<Worker>,
+    pub listener: Arc<str>,
+    pub stream: TcpStream,
+    pub stop: watch::Receiver<Stop>,
+}
+
 /// From the application: plaintext, HTTP/1.1, or HTTP/2 with prior knowledge, as gRPC clients speak it.
-pub async fn outbound(
-    worker: Rc<Worker>,
-    listener: Arc<str>,
-    stream: TcpStream,
-    stop: watch::Receiver<Stop>,
-) {
+pub async fn outbound(arrived: Arrived) {
+    let Arrived {
+        counted: _counted,
+        worker,
+        listener,
+        stream,
+        stop,
+    } = arrived;
     let timeouts = worker.timeouts(&listener);
     let service = Outbound::new(worker, listener);
     let closing = Closing::when(stopped(stop));
@@ -41,17 +54,30 @@ pub async fn outbound(
     }
 }
 
-/// From the mesh: mutual TLS or nothing.
+/// From the mesh: mutual TLS or nothing. It leaves its place among the handshakes for one of its identity.
 pub async fn inbound(
-    worker: Rc<Worker>,
-    listener: Arc<str>,
-    stream: TcpStream,
-    stop: watch::Receiver<Stop>,
+    arrived: Arrived,
+    handshaking: Place<IpAddr>,
+    connections: Rc<Places<Arc<str>>>,
 ) {
+    let Arrived {
+        counted: _counted,
+        worker,
+        listener,
+        stream,
+        stop,
+    } = arrived;
     let Some(secured) = secure(&worker, &listener, stream).await else {
         return;
     };
     let Secured { stream, peer } = secured;
+    let Some(_place) = connections.take(Arc::clone(&peer.id)) else {
+        let counters = worker.telemetry().downstream(Hop::Inbound);
+        counters.shed(Shed::IdentityShare).one();
+        tracing::info!(%listener, peer = %peer.id, "connection refused: its identity has its share");
+        return;
+    };
+    drop(handshaking);
     let life = peer
         .not_after
         .duration_since(SystemTime::now())
@@ -108,4 +134,30 @@ async fn secure(
 async fn stopped(mut stop: watch::Receiver<Stop>) {
     // An error means that the listener is gone: also a reason to close.
     let _ = stop.wait_for(|stop| stop.deadline.is_some()).await;
+}
+
+/// Counts a connection as open.
+pub struct Counted {
+    worker: Rc<Worker>,
+    hop: Hop,
+}
+
+impl Counted {
+    pub fn new(worker: &Rc<Worker>, hop: Hop) -> Self {
+        worker.telemetry().downstream(hop).connections.up();
+        Self {
+            worker: Rc::clone(worker),
+            hop,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.worker
+            .telemetry()
+            .downstream(self.hop)
+            .connections
+            .down();
+    }
 }

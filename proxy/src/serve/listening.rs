@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connection;
+use super::admission::{Admission, Capacity, source};
+use super::connection::{self, Arrived, Counted};
 use crate::codes::Hop;
+use crate::telemetry::Shed;
 use crate::worker::Worker;
 
-/// Of one listener of one worker; what comes on top is closed at once (ATTACKS D4).
-const MAX_CONNECTIONS: usize = 10_000;
 /// When no file descriptor is left, those of connections that end are waited for (ATTACKS D5).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,6 +35,7 @@ pub struct Stop {
 pub struct Listening {
     pub name: Arc<str>,
     pub hop: Hop,
+    pub capacity: Capacity,
     pub worker: Rc<Worker>,
     pub stop: watch::Receiver<Stop>,
 }
@@ -42,6 +44,7 @@ impl Listening {
     pub async fn run(mut self, socket: std::net::TcpListener) -> io::Result<()> {
         let socket = TcpListener::from_std(socket)?;
         let mut connections = JoinSet::new();
+        let admission = Admission::new(self.capacity);
         let mut stop = self.stop.clone();
         let stopped = async move { stop.wait_for(|stop| stop.deadline.is_some()).await.is_ok() };
         let mut stopped = std::pin::pin!(stopped);
@@ -49,13 +52,13 @@ impl Listening {
             tokio::select! {
                 biased;
                 _ = &mut stopped => break,
-                accepted = socket.accept() => self.accepted(accepted, &mut connections).await,
+                accepted = socket.accept() => self.accepted(accepted, &admission, &mut connections).await,
                 Some(ended) = connections.join_next() => self.ended(&ended),
             }
         }
         // What the kernel has accepted for us already would be reset by closing the socket.
         while let Some(accepted) = now(socket.accept()).await {
-            self.accepted(accepted, &mut connections).await;
+            self.accepted(accepted, &admission, &mut connections).await;
         }
         drop(socket);
         self.drain(&mut connections).await;
@@ -64,32 +67,15 @@ impl Listening {
 
     async fn accepted(
         &self,
-        accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        admission: &Admission,
         connections: &mut JoinSet<()>,
     ) {
-        let counters = self.worker.telemetry().downstream(self.hop);
         match accepted {
-            Ok((_, _)) if connections.len() >= MAX_CONNECTIONS => counters.shed.one(),
-            Ok((stream, _)) => {
-                counters.accepted.one();
-                let (worker, name, stop) = (
-                    Rc::clone(&self.worker),
-                    Arc::clone(&self.name),
-                    self.stop.clone(),
-                );
-                let hop = self.hop;
-                connections.spawn_local(async move {
-                    let _counted = Counted::new(&worker, hop);
-                    match hop {
-                        Hop::Inbound => {
-                            connection::inbound(worker.clone(), name, stream, stop).await;
-                        }
-                        Hop::Outbound => {
-                            connection::outbound(worker.clone(), name, stream, stop).await;
-                        }
-                    }
-                });
-            }
+            Ok((stream, peer)) => match self.hop {
+                Hop::Inbound => self.inbound(stream, peer, admission, connections),
+                Hop::Outbound => self.outbound(stream, connections),
+            },
             // The peer gave up before we took it.
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
@@ -97,6 +83,42 @@ impl Listening {
                 sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+
+    fn inbound(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        admission: &Admission,
+        connections: &mut JoinSet<()>,
+    ) {
+        let Some(handshaking) = admission.handshakes.take(source(peer.ip())) else {
+            return self.shed(Shed::SourceShare);
+        };
+        let (arrived, places) = (self.arrived(stream), Rc::clone(&admission.connections));
+        connections.spawn_local(connection::inbound(arrived, handshaking, places));
+    }
+
+    fn outbound(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
+        if connections.len() >= self.capacity.connections {
+            return self.shed(Shed::Connections);
+        }
+        connections.spawn_local(connection::outbound(self.arrived(stream)));
+    }
+
+    fn arrived(&self, stream: TcpStream) -> Arrived {
+        self.worker.telemetry().downstream(self.hop).accepted.one();
+        Arrived {
+            counted: Counted::new(&self.worker, self.hop),
+            worker: Rc::clone(&self.worker),
+            listener: Arc::clone(&self.name),
+            stream,
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn shed(&self, why: Shed) {
+        self.worker.telemetry().downstream(self.hop).shed(why).one();
     }
 
     fn ended(&self, ended: &Result<(), JoinError>) {
@@ -142,31 +164,5 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         biased;
         output = future => Some(output),
         () = async { waited.set(true) } => None,
-    }
-}
-
-/// Counts a connection as open.
-struct Counted {
-    worker: Rc<Worker>,
-    hop: Hop,
-}
-
-impl Counted {
-    fn new(worker: &Rc<Worker>, hop: Hop) -> Self {
-        worker.telemetry().downstream(hop).connections.up();
-        Self {
-            worker: Rc::clone(worker),
-            hop,
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.worker
-            .telemetry()
-            .downstream(self.hop)
-            .connections
-            .down();
     }
 }

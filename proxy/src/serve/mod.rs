@@ -4,6 +4,7 @@
 //! nothing on the request path is shared or locked. One task on the control side follows the configuration, makes the
 //! sockets and hands each worker its own, so that all of them listen or none.
 
+mod admission;
 mod connection;
 mod listening;
 mod sockets;
@@ -24,6 +25,7 @@ use crate::mesh::listener::Role;
 use crate::mesh::{Listener, Live, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::tls::MeshTls;
+pub use admission::Capacity;
 pub use sockets::check_free;
 use thread::{Command, Thread};
 
@@ -37,6 +39,7 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// How long requests in flight may take to end.
     pub drain: Duration,
+    pub capacity: Capacity,
 }
 
 /// The threads of the request path.
@@ -205,6 +208,7 @@ impl Workers {
                     thread.tell(Command::Listen {
                         name: Arc::clone(name),
                         hop: hop(listener),
+                        capacity: self.settings.capacity,
                         socket,
                     });
                 }

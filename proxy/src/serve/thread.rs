@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::admission::Capacity;
 use super::listening::{Listening, Stop};
 use crate::codes::Hop;
 use crate::mesh::Live;
@@ -30,6 +31,7 @@ pub enum Command {
     Listen {
         name: Arc<str>,
         hop: Hop,
+        capacity: Capacity,
         socket: TcpListener,
     },
     Close {
@@ -117,11 +119,17 @@ impl Stops {
     fn obey(&self, command: Command, worker: &Rc<Worker>, tasks: &mut JoinSet<()>) {
         let mut stops = self.0.borrow_mut();
         match command {
-            Command::Listen { name, hop, socket } => {
+            Command::Listen {
+                name,
+                hop,
+                capacity,
+                socket,
+            } => {
                 let (stop, stopped) = watch::channel(Stop::default());
                 let listening = Listening {
                     name: Arc::clone(&name),
                     hop,
+                    capacity,
                     worker: Rc::clone(worker),
                     stop: stopped,
                 };

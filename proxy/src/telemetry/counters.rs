@@ -211,10 +211,44 @@ impl SeenEndpoint {
 pub struct Downstream {
     pub accepted: Counter,
     pub connections: Gauge,
-    /// Refused at a limit of connections.
-    pub shed: Counter,
+    /// In the order of `Shed::ALL`.
+    shed: [Counter; Shed::ALL.len()],
     /// Connections lost to a defect of ours.
     pub panics: Counter,
+}
+
+/// Why a connection was closed as soon as it was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The worker has as many as it takes.
+    Connections,
+    /// Its source has its share of the handshakes under way.
+    SourceShare,
+    /// Its identity has its share of the connections.
+    IdentityShare,
+}
+
+impl Shed {
+    pub const ALL: [Self; 3] = [Self::Connections, Self::SourceShare, Self::IdentityShare];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::SourceShare => "source_share",
+            Self::IdentityShare => "identity_share",
+        }
+    }
+}
+
+impl Downstream {
+    pub fn shed(&self, why: Shed) -> &Counter {
+        let [connections, source, identity] = &self.shed;
+        match why {
+            Shed::Connections => connections,
+            Shed::SourceShare => source,
+            Shed::IdentityShare => identity,
+        }
+    }
 }
 
 /// How a TLS handshake ended.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::counters::{BUCKETS_US, GRPC_STATUSES};
-use super::{Control, Counter, Downstream, Edge, Handshake, Server, Telemetry, Upstream, locked};
+use super::{
+    Control, Counter, Downstream, Edge, Handshake, Server, Shed, Telemetry, Upstream, locked,
+};
 use crate::codes::{Code, Hop, Reason};
 
 pub fn render(telemetry: &Telemetry) -> String {
@@ -270,7 +272,7 @@ const UPSTREAM: [Metric<Upstream>; 9] = [
     ),
 ];
 
-const DOWNSTREAM: [Metric<Downstream>; 4] = [
+const DOWNSTREAM: [Metric<Downstream>; 3] = [
     (
         "garrison_downstream_connections",
         "gauge",
@@ -282,12 +284,6 @@ const DOWNSTREAM: [Metric<Downstream>; 4] = [
         "counter",
         "Connections accepted.",
         |d| count(&d.accepted),
-    ),
-    (
-        "garrison_downstream_connections_shed_total",
-        "counter",
-        "Connections refused at a limit.",
-        |d| count(&d.shed),
     ),
     (
         "garrison_downstream_panics_total",
@@ -323,6 +319,17 @@ fn downstreams(page: &mut Page, telemetry: &Telemetry) {
                 .sum();
             page.sample(name, &[("direction", hop.as_str())], sum);
         }
+    }
+    let name = "garrison_downstream_connections_shed_total";
+    page.metric(name, "counter", "Connections refused at a limit, by which.");
+    for (hop, why) in Hop::ALL
+        .into_iter()
+        .flat_map(|hop| Shed::ALL.map(|why| (hop, why)))
+    {
+        let of = downstreams.iter().filter(|(of, _)| *of == hop);
+        let sum: u64 = of.map(|(_, d)| d.shed(why).get()).sum();
+        let labels = [("direction", hop.as_str()), ("reason", why.as_str())];
+        page.sample(name, &labels, sum);
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub use access_log::{LogTarget, Record};
 pub use control::{Control, Server};
 pub use counters::{
-    Counter, Downstream, Edge, Gauge, Handshake, Handshakes, SeenEndpoint, Upstream,
+    Counter, Downstream, Edge, Gauge, Handshake, Handshakes, SeenEndpoint, Shed, Upstream,
 };
 pub use request_id::RequestId;
 pub use trace::Trace;

@@ -20,7 +20,7 @@ use garrison_proxy::mesh::route::{
     WeightedCluster,
 };
 use garrison_proxy::mesh::{Live, Snapshot};
-use garrison_proxy::serve::{Doors, Settings, Workers};
+use garrison_proxy::serve::{Capacity, Doors, Settings, Workers};
 use garrison_proxy::telemetry::{LogTarget, Telemetry};
 use garrison_proxy::tls::MeshTls;
 use tokio::sync::oneshot;
@@ -55,19 +55,23 @@ impl Sidecar {
     }
 
     pub fn with(tls: &MeshTls, snapshot: Snapshot) -> Self {
-        Self::of_workers(2, tls, snapshot)
+        Self::with_settings(tls, snapshot, settings())
     }
 
     pub fn of_workers(count: usize, tls: &MeshTls, snapshot: Snapshot) -> Self {
+        let settings = Settings {
+            workers: NonZeroUsize::new(count).unwrap(),
+            ..settings()
+        };
+        Self::with_settings(tls, snapshot, settings)
+    }
+
+    pub fn with_settings(tls: &MeshTls, snapshot: Snapshot, settings: Settings) -> Self {
         let live = Arc::new(Live::empty());
         live.apply(Arc::new(snapshot));
         let name = format!("garrison-test-{:032x}.log", rand::random::<u128>());
         let log = std::env::temp_dir().join(name);
         let telemetry = Telemetry::start("test", &LogTarget::File(log.clone())).unwrap();
-        let settings = Settings {
-            workers: NonZeroUsize::new(count).unwrap(),
-            drain: Duration::from_secs(5),
-        };
         let workers = Workers::start(settings, Arc::clone(&live), tls, &telemetry).unwrap();
         let doors = workers.doors();
         let (stop, stopped) = oneshot::channel();
@@ -123,6 +127,14 @@ impl Sidecar {
 impl Drop for Sidecar {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        workers: NonZeroUsize::new(2).unwrap(),
+        drain: Duration::from_secs(5),
+        capacity: Capacity::default(),
     }
 }
 
