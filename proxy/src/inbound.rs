@@ -27,7 +27,7 @@ pub struct Inbound {
     caller: Caller,
     principal: Principal,
     /// The caller's rules, and what they were found in.
-    resolved: RefCell<Option<(Arc<Authorization>, Arc<ResolvedPrincipal>)>>,
+    resolved: RefCell<Option<(Arc<Authorization>, Rc<ResolvedPrincipal>)>>,
     forwarded: Option<HeaderValue>,
 }
 
@@ -56,10 +56,10 @@ impl Inbound {
     ) -> (Option<Reason>, Option<Arc<str>>) {
         let mut resolved = self.resolved.borrow_mut();
         let rules = match &*resolved {
-            Some((of, rules)) if Arc::ptr_eq(of, &door.authorization) => Arc::clone(rules),
+            Some((of, rules)) if Arc::ptr_eq(of, &door.authorization) => Rc::clone(rules),
             Some(_) | None => {
-                let rules = door.authorization.resolve(&self.principal);
-                *resolved = Some((Arc::clone(&door.authorization), Arc::clone(&rules)));
+                let rules = self.worker.resolve(&door.authorization, &self.principal);
+                *resolved = Some((Arc::clone(&door.authorization), Rc::clone(&rules)));
                 rules
             }
         };

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use tokio::sync::watch;
 
+use crate::authorize::{Authorization, Principal, Resolutions, ResolvedPrincipal};
 use crate::balance::{Balancer, Dialer, Tasks};
-use crate::mesh::listener::Timeouts;
+use crate::mesh::listener::{Role, Timeouts};
 use crate::mesh::{Listener, Live, Snapshot};
 use crate::telemetry::Worker as Telemetry;
-use crate::tls::MeshTls;
+use crate::tls::{MeshTls, Standings};
 
 pub struct Worker {
     live: Arc<Live>,
@@ -23,6 +25,7 @@ pub struct Worker {
     view: RefCell<Option<Rc<View>>>,
     pub rng: RefCell<SmallRng>,
     own_id: RefCell<Option<Arc<str>>>,
+    resolutions: RefCell<Resolutions>,
 }
 
 /// One configuration, and what this worker keeps for it.
@@ -40,11 +43,13 @@ impl Worker {
                 tls,
                 telemetry,
                 tasks: Tasks::default(),
+                standings: Standings::default(),
             }),
             workers,
             view: RefCell::default(),
             rng: RefCell::new(SmallRng::from_os_rng()),
             own_id: RefCell::default(),
+            resolutions: RefCell::default(),
         })
     }
 
@@ -80,7 +85,30 @@ impl Worker {
         }
     }
 
+    /// The rules that concern a principal, for its connection.
+    pub fn resolve(
+        &self,
+        authorization: &Arc<Authorization>,
+        principal: &Principal,
+    ) -> Rc<ResolvedPrincipal> {
+        let mut resolutions = self.resolutions.borrow_mut();
+        resolutions.resolve(authorization, principal)
+    }
+
+    /// Let go of the rules of a configuration that is no more.
+    fn forget_rules(&self, snapshot: &Snapshot) {
+        let mut resolutions = self.resolutions.borrow_mut();
+        let is_kept = |listener: &Arc<Listener>| match &listener.role {
+            Role::Inbound(door) => resolutions.is_of(&door.authorization),
+            Role::Outbound(_) => false,
+        };
+        if !snapshot.listeners.iter().any(is_kept) {
+            resolutions.forget();
+        }
+    }
+
     fn adopt(&self, snapshot: &Arc<Snapshot>, previous: Option<&View>) -> View {
+        self.forget_rules(snapshot);
         let balancers = snapshot.clusters.iter().map(|(name, cluster)| {
             let known = previous.and_then(|previous| previous.balancers.get(name));
             let balancer = match known {
@@ -112,6 +140,17 @@ impl Worker {
         listener
             .map(|listener| listener.timeouts.clone())
             .unwrap_or_default()
+    }
+
+    /// End the connections of peers that are trusted no longer (ATTACKS E18).
+    pub fn review_peers(&self) {
+        self.dialer.standings.review(self.tls());
+        self.sweep();
+    }
+
+    /// Be told of each new configuration.
+    pub fn configurations(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        self.live.subscribe()
     }
 
     /// Follow the configuration without a request, and close connections that rest too long.

@@ -12,7 +12,7 @@ mod support;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
@@ -222,21 +222,30 @@ fn limits(process: u32, name: &str) -> (String, String) {
 fn descriptors_are_as_many_as_may_be_and_memory_is_not_dumped() {
     let settings = Settings::new("127.0.0.1:0");
     let narrow = "ulimit -S -n 64; ulimit -S -c $(ulimit -H -c); exec \"$@\"";
-    let mut child = Command::new("sh")
+    let child = Command::new("sh")
         .args(["-c", narrow, "sh", env!("CARGO_BIN_EXE_garrison-proxy")])
         .args(settings.arguments())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    until("the limits are set", || {
-        limits(child.id(), "Max core file size") == ("0".to_owned(), "0".to_owned())
+    let child = Ended(child);
+    until("memory is not dumped", || {
+        limits(child.0.id(), "Max core file size") == ("0".to_owned(), "0".to_owned())
     });
     until("descriptors are raised", || {
-        let (soft, hard) = limits(child.id(), "Max open files");
+        let (soft, hard) = limits(child.0.id(), "Max open files");
         soft == hard
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+/// Ends with the test, also where that fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -264,6 +273,54 @@ fn validate_tells_what_is_refused() {
         "error": "Cluster.ignore_health_on_host_removal is not supported",
     });
     assert_eq!(line, expected);
+}
+
+#[test]
+fn validate_answers_many_clients_in_order() {
+    let mut response = DiscoveryResponse {
+        resources: whole(),
+        ..DiscoveryResponse::default()
+    };
+    let good = response.encode_to_vec();
+    response.resources.pop();
+    let bad = response.encode_to_vec();
+    let framed = |one: &Vec<u8>| [format!("{}\n", one.len()).into_bytes(), one.clone()].concat();
+    let ask = |many: &[&Vec<u8>]| {
+        let input: Vec<u8> = many.iter().flat_map(|one| framed(one)).collect();
+        run(&["validate", "--many"], &input)
+    };
+    let output = ask(&[&good, &good]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let nothing = "{\"refused\":[]}\n";
+    assert_eq!(text(&output.stdout), nothing.repeat(2));
+    let output = ask(&[&good, &bad, &good]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    assert_eq!(
+        (lines.len(), lines[0], lines[2]),
+        (3, nothing.trim(), nothing.trim())
+    );
+    assert!(lines[1].contains("garrison.commit"), "{lines:?}");
+    assert_eq!(text(&ask(&[]).stdout), "");
+}
+
+#[test]
+fn validate_of_many_bounds_and_checks_what_it_reads() {
+    for (input, expected) in [
+        (&b"x\n"[..], "client 1: before its resources must be a line"),
+        (b"3", "client 1: before its resources must be a line"),
+        (b"-1\n", "client 1: before its resources must be a line"),
+        (
+            b"12345678901234567890\n",
+            "client 1: before its resources must be a line",
+        ),
+        (b"9999999999\n", "over 268435456 bytes"),
+        (b"9\nabc", "client 1: standard input ends within"),
+        (b"3\nabc", "client 1: no serialized"),
+    ] {
+        let message = complaint(&["validate", "--many"], input);
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]

@@ -19,31 +19,26 @@ mod path_pattern;
 mod principal;
 #[cfg(test)]
 mod reference;
+mod resolutions;
 mod rules;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::rbac::v3::Rbac;
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
 
 pub use compile::Unsupported;
 pub use principal::Principal;
+pub use resolutions::Resolutions;
 
 use crate::http::canonical::CanonicalRequest;
 use expression::{Request, Values};
 use rules::{RuleBase, Slice};
 
-/// So many principals' slices are kept for their next connection.
-const MAX_CACHED_PRINCIPALS: usize = 4_096;
-/// ... but not more rules in all of them.
-const MAX_CACHED_RULES: usize = 4_000_000;
-
 /// The deny and the allow rules of one destination.
 #[derive(Debug)]
 pub struct Authorization {
     rules: Arc<Rules>,
-    resolved: Mutex<HashMap<Principal, Arc<ResolvedPrincipal>>>,
 }
 
 #[derive(Debug)]
@@ -76,34 +71,17 @@ impl Authorization {
         let deny = RuleBase::new(compile::rules(deny, Action::Deny)?);
         let allow = RuleBase::new(compile::rules(allow, Action::Allow)?);
         let rules = Arc::new(Rules { deny, allow });
-        Ok(Self {
-            rules,
-            resolved: Mutex::default(),
-        })
+        Ok(Self { rules })
     }
 
-    /// Find the rules that concern a principal: once per connection, not per request.
-    pub fn resolve(&self, principal: &Principal) -> Arc<ResolvedPrincipal> {
-        if let Some(known) = self.cache().get(principal) {
-            return Arc::clone(known);
-        }
-        let resolved = Arc::new(ResolvedPrincipal {
+    /// Find the rules that concern a principal: once per connection, not per request ([`Resolutions`]).
+    pub fn resolve(&self, principal: &Principal) -> ResolvedPrincipal {
+        ResolvedPrincipal {
             principal: principal.clone(),
             rules: Arc::clone(&self.rules),
             deny: self.rules.deny.slice(principal),
             allow: self.rules.allow.slice(principal),
-        });
-        let mut cache = self.cache();
-        let kept: usize = cache.values().map(|kept| kept.own_rules()).sum();
-        if cache.len() >= MAX_CACHED_PRINCIPALS || kept > MAX_CACHED_RULES {
-            cache.clear();
         }
-        cache.insert(principal.clone(), Arc::clone(&resolved));
-        resolved
-    }
-
-    fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<Principal, Arc<ResolvedPrincipal>>> {
-        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Is there no rule at all, so that nothing can ever be allowed?

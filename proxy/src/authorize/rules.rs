@@ -1,7 +1,9 @@
 //! The rules of one filter, grouped by whom they concern.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
 
 use super::compile::Rule;
 use super::expression::{Expression, Request, Text, Values};
@@ -28,7 +30,8 @@ struct Group {
     principals: Arc<Expression>,
     /// Ascending.
     rules: Vec<u32>,
-    index: OnceLock<Arc<Index>>,
+    /// Made by whoever needs it first; workers that need it at the same time each make it, and none waits.
+    index: ArcSwapOption<Index>,
 }
 
 /// The rules of a filter that concern one principal.
@@ -59,7 +62,7 @@ impl RuleBase {
                     groups.push(Group {
                         principals,
                         rules: Vec::new(),
-                        index: OnceLock::new(),
+                        index: ArcSwapOption::empty(),
                     });
                     groups.len() - 1
                 });
@@ -106,11 +109,11 @@ impl RuleBase {
             .collect();
         own.sort_unstable();
         let shared = large.iter().map(|group| {
-            Arc::clone(
-                group
-                    .index
-                    .get_or_init(|| Arc::new(self.index(&group.rules))),
-            )
+            group.index.load_full().unwrap_or_else(|| {
+                let made = Arc::new(self.index(&group.rules));
+                group.index.store(Some(Arc::clone(&made)));
+                made
+            })
         });
         Slice {
             own: self.index(&own),

@@ -4,19 +4,19 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::codes::{Hop, Reason};
 use crate::http::stream::Stream;
 use crate::identity::svid::Refusal;
 use crate::mesh::cluster::Transport;
 use crate::telemetry::{Handshake, Worker as Telemetry};
-use crate::tls::{Alpn, HandshakeError, MeshTls};
+use crate::tls::{Alpn, HandshakeError, MeshTls, Standing, Standings};
 
 /// Tasks of a worker that belong to no connection of a caller: they end with the worker.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,7 @@ pub struct Dialer {
     pub tls: MeshTls,
     pub telemetry: Telemetry,
     pub tasks: Tasks,
+    pub standings: Standings,
 }
 
 /// Why there is no connection.
@@ -79,8 +80,8 @@ pub struct Dialed {
     pub stream: Stream,
     /// What ALPN chose; plaintext has none.
     pub alpn: Option<Alpn>,
-    /// When the peer's SVID expires.
-    pub expires: Option<Instant>,
+    /// Of the server; plaintext has none.
+    pub standing: Option<Rc<Standing>>,
 }
 
 impl Dialer {
@@ -101,7 +102,7 @@ impl Dialer {
             Transport::Plaintext => Ok(Dialed {
                 stream: Stream::plain(tcp),
                 alpn: None,
-                expires: None,
+                standing: None,
             }),
             Transport::MutualTls { peers } => self.secure(tcp, peers).await,
         }
@@ -120,15 +121,11 @@ impl Dialer {
             Hop::Outbound,
             Handshake::Completed(secured.peer.key_exchange),
         );
-        let life = secured
-            .peer
-            .not_after
-            .duration_since(SystemTime::now())
-            .unwrap_or_default();
+        let alpn = secured.peer.alpn;
         Ok(Dialed {
+            standing: Some(self.standings.add(secured.peer, &self.tls)),
             stream: Stream::tls(secured.stream),
-            alpn: Some(secured.peer.alpn),
-            expires: Instant::now().checked_add(life),
+            alpn: Some(alpn),
         })
     }
 }

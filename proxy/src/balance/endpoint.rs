@@ -24,7 +24,7 @@ use crate::http::h2::{self, Link};
 use crate::mesh::Cluster;
 use crate::mesh::cluster::UpstreamProtocol;
 use crate::telemetry::{SeenEndpoint, Upstream};
-use crate::tls::Alpn;
+use crate::tls::{Alpn, Standing};
 
 /// For a server that did not say how long it keeps idle connections, until it was seen to close one.
 const KEEPS_IDLE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ struct Pool {
 #[derive(Debug)]
 struct SharedLink {
     link: Link,
-    expires: Option<Instant>,
+    standing: Option<Rc<Standing>>,
 }
 
 /// A connection under way that several requests wait for.
@@ -145,7 +145,7 @@ impl Endpoint {
             } else {
                 let permit = reach.connection(&self.open);
                 let dialed = reach.dial(self.address).await?;
-                let connection = Connection::new(dialed.stream, Box::new(permit), dialed.expires);
+                let connection = Connection::new(dialed.stream, Box::new(permit), dialed.standing);
                 return Ok(Lease::Http1(
                     connection.leave(Rc::clone(self) as Rc<dyn Home>),
                 ));
@@ -205,14 +205,14 @@ impl Endpoint {
         let Dialed {
             stream,
             alpn,
-            expires,
+            standing,
         } = dialed;
         self.pool.borrow_mut().spoke = alpn;
         if alpn == Some(Alpn::Http1) {
             if reach.cluster.protocol == UpstreamProtocol::Http2 {
                 return Err(DialError::Http2);
             }
-            let connection = Connection::new(stream, Box::new(permit), expires);
+            let connection = Connection::new(stream, Box::new(permit), standing);
             self.pool.borrow_mut().idle.push(connection);
             return Ok(());
         }
@@ -220,12 +220,16 @@ impl Endpoint {
         let (link, driver) = h2::connect(stream, released)
             .await
             .map_err(|_| DialError::Http2)?;
-        self.pool
-            .borrow_mut()
-            .links
-            .push(SharedLink { link, expires });
+        self.pool.borrow_mut().links.push(SharedLink {
+            link,
+            standing: standing.clone(),
+        });
         reach.dialer.tasks.spawn(async move {
-            driver.await;
+            tokio::select! {
+                () = driver => {}
+                // Dropped, whatever is under way: the server is not who it was.
+                () = cut_off(standing) => {}
+            }
             drop(permit);
         });
         Ok(())
@@ -244,16 +248,17 @@ impl Endpoint {
 
 impl Home for Endpoint {
     fn give_back(&self, connection: Connection) {
-        self.pool.borrow_mut().idle.push(connection);
+        if is_good(connection.standing.as_ref(), Instant::now()) {
+            self.pool.borrow_mut().idle.push(connection);
+        }
         self.released.notify_one();
     }
 }
 
 impl Pool {
     fn shared(&mut self, now: Instant) -> Option<Link> {
-        let ready = |shared: &SharedLink| {
-            shared.link.has_room() && shared.expires.is_none_or(|expires| now < expires)
-        };
+        let ready =
+            |shared: &SharedLink| shared.link.has_room() && is_good(shared.standing.as_ref(), now);
         if let Some(shared) = self.links.iter().find(|shared| ready(shared)) {
             return Some(shared.link.clone());
         }
@@ -262,9 +267,8 @@ impl Pool {
     }
 
     fn drop_dead_links(&mut self, now: Instant) {
-        self.links.retain(|shared| {
-            !shared.link.is_over() && shared.expires.is_none_or(|expires| now < expires)
-        });
+        self.links
+            .retain(|shared| !shared.link.is_over() && is_good(shared.standing.as_ref(), now));
     }
 
     fn rested(&mut self, now: Instant) -> Option<Connection> {
@@ -291,7 +295,19 @@ fn may_rest(connection: &Connection, seen: Option<Duration>, now: Instant) -> bo
     let rested = now.saturating_duration_since(connection.idle_since);
     // Where a server keeps connections for a second or less, half of that.
     rested < keeps.saturating_sub(REUSE_MARGIN).max(keeps / 2)
-        && connection.expires.is_none_or(|expires| now < expires)
+        && is_good(connection.standing.as_ref(), now)
+}
+
+/// Plaintext has nobody to distrust.
+fn is_good(standing: Option<&Rc<Standing>>, now: Instant) -> bool {
+    standing.is_none_or(|standing| standing.is_good(now))
+}
+
+async fn cut_off(standing: Option<Rc<Standing>>) {
+    match standing {
+        Some(standing) => standing.cut_off().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Dialing {

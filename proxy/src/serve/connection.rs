@@ -3,11 +3,9 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 
 use super::admission::{Place, Places};
 use super::listening::Stop;
@@ -22,9 +20,6 @@ use crate::outbound::Outbound;
 use crate::telemetry::{Handshake, Shed};
 use crate::tls::{Alpn, Secured};
 use crate::worker::Worker;
-
-/// After its peer's SVID has expired a connection takes nothing new, and so long what is under way (ATTACKS E20).
-const EXPIRY_GRACE: Duration = Duration::from_secs(10);
 
 /// A connection, as a listener took it.
 pub struct Arrived {
@@ -78,19 +73,17 @@ pub async fn inbound(
         return;
     };
     drop(handshaking);
-    let life = peer
-        .not_after
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
-    let timeouts = worker.timeouts(&listener);
-    let (tls, caller) = (worker.tls().clone(), peer.clone());
-    let closing = Closing::when(async move {
-        tokio::select! {
-            () = stopped(stop) => {}
-            () = sleep(life) => {}
-            () = tls.distrusted(&caller) => {}
+    let standing = worker.dialer.standings.add(peer.clone(), worker.tls());
+    let closing = Closing::when({
+        let standing = Rc::clone(&standing);
+        async move {
+            tokio::select! {
+                () = stopped(stop) => {}
+                () = standing.over() => {}
+            }
         }
     });
+    let timeouts = worker.timeouts(&listener);
     let service = Inbound::new(worker, listener, peer.id);
     let stream = Stream::tls(stream);
     let serving = async {
@@ -99,8 +92,11 @@ pub async fn inbound(
             Alpn::Http1 => serve_http1(Io::new(stream), &service, closing, &timeouts).await,
         }
     };
-    // Dropped at that time, whatever is under way: nobody is who they were.
-    let _ = timeout(life.saturating_add(EXPIRY_GRACE), serving).await;
+    tokio::select! {
+        () = serving => {}
+        // Dropped, whatever is under way: nobody is who they were.
+        () = standing.cut_off() => {}
+    }
 }
 
 async fn secure(

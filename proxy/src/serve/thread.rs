@@ -95,6 +95,8 @@ impl Thread {
 async fn serve(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut bundles, mut configurations) =
+        (worker.tls().bundle_changes(), worker.configurations());
     let mut tasks = JoinSet::new();
     let stops = Stops::default();
     loop {
@@ -103,6 +105,9 @@ async fn serve(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                 Some(command) => stops.obey(command, &worker, &mut tasks),
                 None => return,
             },
+            Ok(()) = bundles.changed() => worker.review_peers(),
+            // Connections of what it has no more are closed now, not when the next request comes.
+            Ok(()) = configurations.changed() => worker.sweep(),
             _ = sweep.tick() => worker.sweep(),
             Some(_) = tasks.join_next() => stops.forget_ended(),
         }

@@ -1,6 +1,7 @@
 //! Mutual TLS between workloads, and towards the control plane: TLS 1.3 only, a post-quantum hybrid first, every
 //! connection a full handshake (no tickets, no session store, no early data: ATTACKS E11-E13).
 
+mod standing;
 mod verifier;
 
 use std::io;
@@ -18,6 +19,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, CommonState, NamedGroup, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -25,6 +27,7 @@ use crate::identity::Credentials;
 use crate::identity::bundle::Bundles;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::svid::{Presented, Refusal, Svid, Verified, verify};
+pub use standing::{Standing, Standings};
 use verifier::{Expected, Verifier};
 
 /// A handshake that takes longer is given up (ATTACKS D3).
@@ -210,23 +213,15 @@ impl MeshTls {
         handshake(stream, config, &verifier).await
     }
 
-    /// Wait until a peer is trusted no longer: its root was taken out of its trust domain's bundle (ATTACKS E18).
-    pub async fn distrusted(&self, peer: &Peer) {
-        let mut changes = self.credentials.bundle_changes();
-        let Ok(id) = SpiffeId::parse(&peer.id) else {
-            return;
-        };
-        loop {
-            let bundles = Arc::clone(&changes.borrow_and_update());
-            if !Arc::ptr_eq(&bundles, &peer.trust.bundles) && !peer.trust.holds_under(&bundles, &id)
-            {
-                return;
-            }
-            // The sender lives as long as we do: it cannot be closed.
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+    /// Is a peer that was believed in its handshake believed by the bundles of now?
+    pub fn believes(&self, peer: &Peer) -> bool {
+        let bundles = self.credentials.bundles();
+        Arc::ptr_eq(&bundles, &peer.trust.bundles)
+            || SpiffeId::parse(&peer.id).is_ok_and(|id| peer.trust.holds_under(&bundles, &id))
+    }
+
+    pub fn bundle_changes(&self) -> watch::Receiver<Arc<Bundles>> {
+        self.credentials.bundle_changes()
     }
 
     fn own_svid(&self) -> Result<Arc<Svid>, HandshakeError> {

@@ -20,6 +20,7 @@ use crate::http::framing;
 use crate::http::headers::remove_hop_by_hop;
 use crate::http::stream::Stream;
 use crate::http::upstream::{Outgoing, Received};
+use crate::tls::Standing;
 
 /// Interim answers before the final one (ATTACKS A20).
 const MAX_INTERIM: u32 = 8;
@@ -41,21 +42,21 @@ pub struct Connection {
     /// How long the server said it would keep an idle connection (`Keep-Alive: timeout=`).
     pub keeps_idle: Option<Duration>,
     pub idle_since: Instant,
-    /// When the server's SVID expires, and the connection with it.
-    pub expires: Option<Instant>,
+    /// Of the server, inside the mesh.
+    pub standing: Option<Rc<Standing>>,
     /// Has it carried a request already?
     pub is_used: bool,
 }
 
 impl Connection {
-    pub fn new(stream: Stream, permit: Box<dyn Debug>, expires: Option<Instant>) -> Self {
+    pub fn new(stream: Stream, permit: Box<dyn Debug>, standing: Option<Rc<Standing>>) -> Self {
         Self {
             io: Io::new(stream),
             home: None,
             _permit: permit,
             keeps_idle: None,
             idle_since: Instant::now(),
-            expires,
+            standing,
             is_used: false,
         }
     }
