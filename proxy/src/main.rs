@@ -11,7 +11,8 @@ use garrison_proxy::authorize::decide;
 use garrison_proxy::causes::with_causes;
 use garrison_proxy::config::{Config, listing};
 use garrison_proxy::http::canonicalize;
-use garrison_proxy::{proxy, validate};
+use garrison_proxy::proxy;
+use garrison_proxy::validate::{self, ValidateError};
 
 /// The garrison sidecar: mutual TLS, authorization and routing from xDS.
 #[derive(Parser)]
@@ -36,7 +37,11 @@ enum Command {
         config: PathBuf,
     },
     /// Check a serialized `DiscoveryResponse` on stdin; write a JSON line for each resource that is refused.
-    Validate,
+    Validate {
+        /// Check many, each after a line with its length in bytes; write a JSON line for each.
+        #[arg(long)]
+        many: bool,
+    },
     /// Answer JSON lines of rules and requests with the decisions of the request path.
     Decide,
     /// Answer JSON lines of request heads with their canonical form.
@@ -49,9 +54,7 @@ fn main() -> ExitCode {
         Command::Settings { config } => {
             listing::run(&config, io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
-        Command::Validate => validate::run(io::stdin().lock(), io::stdout().lock())
-            .map(|all_good| ExitCode::from(u8::from(!all_good)))
-            .map_err(Into::into),
+        Command::Validate { many } => validate(many).map_err(Into::into),
         Command::Decide => decide::run(io::stdin().lock(), io::stdout().lock())
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
@@ -63,6 +66,16 @@ fn main() -> ExitCode {
         eprintln!("garrison-proxy: {}", with_causes(&*error));
         ExitCode::from(2)
     })
+}
+
+fn validate(many: bool) -> Result<ExitCode, ValidateError> {
+    let (input, output) = (io::stdin().lock(), io::stdout().lock());
+    let all_good = if many {
+        validate::run_many(input, output)?
+    } else {
+        validate::run(input, output)?
+    };
+    Ok(ExitCode::from(u8::from(!all_good)))
 }
 
 fn run(config: &Path) -> Result<(), Box<dyn Error>> {

@@ -9,7 +9,7 @@ commit costs what it changes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -34,6 +34,7 @@ BINDING = Binding(
     outbound=Address("127.0.0.1", 15001),
 )
 AT_ONCE = 2  # processes
+MAX_BATCH_BYTES = 32 << 20  # of views that one process is asked about
 MAX_REMEMBERED = 50_000  # accepted views; older ones are asked again
 
 
@@ -80,10 +81,10 @@ class Acceptance:
             digest = _digest(view)
             if digest not in self._accepted:
                 asked[digest] = (identity, _response(view))
+        batches = _batches([response for _, response in asked.values()])
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            found = list(
-                threads.map(self.sidecar.refusals, (response for _, response in asked.values()))
-            )
+            answers = threads.map(self.sidecar.refusals, batches)
+            found = [refusals for answer in answers for refusals in answer]
         diagnostics = Diagnostics()
         for (identity, _), refusals in zip(asked.values(), found, strict=True):
             _report(identity, refusals, diagnostics)
@@ -122,6 +123,21 @@ def _disagreement(commit: str, error: DisagreementError) -> CommitRefusedError:
     remedy = "rewrite the line in another way, and report this"
     finding = Diagnostic(place, "authz/casbin-disagrees", str(error), remedy)
     return CommitRefusedError(commit, (finding,), 1)
+
+
+def _batches(responses: list[bytes]) -> Iterator[list[bytes]]:
+    """Divide what is asked among processes: few to start, and few bytes in the memory of each."""
+    batch: list[bytes] = []
+    size = 0
+    most = min(MAX_BATCH_BYTES, sum(map(len, responses)) // AT_ONCE + 1)
+    for response in responses:
+        batch.append(response)
+        size += len(response)
+        if size >= most:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _resources(view: View) -> list[Resource]:

@@ -42,16 +42,20 @@ class Sidecar:
 
     executable: Path
 
-    def refusals(self, response: bytes) -> tuple[Refusal, ...]:
-        """Ask whether it would take the resources of a serialized DiscoveryResponse.
+    def refusals(self, responses: Sequence[bytes]) -> list[tuple[Refusal, ...]]:
+        """Ask of serialized DiscoveryResponses, of a client each, what it would not take.
 
         Raises `SidecarFailedError` if it does not answer.
         """
-        finished = self._run("validate", response, accepted=(0, _REFUSED))
-        refused = tuple(
-            Refusal(each["type"], each["name"], each["error"]) for each in finished.answers
-        )
-        if bool(refused) != (finished.status == _REFUSED):
+        framed = b"".join(b"%d\n%b" % (len(each), each) for each in responses)
+        finished = self._run("validate", framed, accepted=(0, _REFUSED), options=("--many",))
+        if len(finished.answers) != len(responses):
+            raise SidecarFailedError(f"{self.executable} validate did not answer for each client")
+        refused = [
+            tuple(Refusal(each["type"], each["name"], each["error"]) for each in answer["refused"])
+            for answer in finished.answers
+        ]
+        if any(refused) != (finished.status == _REFUSED):
             raise SidecarFailedError(f"{self.executable} validate contradicts its exit status")
         return refused
 
@@ -61,11 +65,17 @@ class Sidecar:
         (answer,) = self._run("canonicalize", question.encode() + b"\n", accepted=(0,)).answers
         return Canonical(answer.get("path", ""), answer.get("query"), answer.get("refused"))
 
-    def _run(self, command: str, question: bytes, accepted: tuple[int, ...]) -> _Finished:
+    def _run(
+        self,
+        command: str,
+        question: bytes,
+        accepted: tuple[int, ...],
+        options: tuple[str, ...] = (),
+    ) -> _Finished:
         shown = f"{self.executable} {command}"
         try:
             finished = subprocess.run(  # noqa: S603 -- the executable is ours, there is no shell
-                [self.executable, command],
+                [self.executable, command, *options],
                 input=question,
                 capture_output=True,
                 timeout=SECONDS,
