@@ -9,6 +9,7 @@
 
 pub mod application;
 pub mod control_plane;
+pub mod frames;
 pub mod pair;
 pub mod raw;
 pub mod resources;
