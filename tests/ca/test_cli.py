@@ -151,6 +151,9 @@ def test_serve_until_sigterm_and_status_of_it(garrison: Garrison, config: Path) 
             text = garrison("status", "--config", str(config)).stdout
             assert "cannot issue" in text
             assert "was not taken" in text
+            limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+            core = next(line for line in limits if line.startswith("Max core file size"))
+            assert core.split()[4:6] == ["0", "0"]  # it would hold the issuing key
         finally:
             process.send_signal(signal.SIGTERM)
             _, logged = process.communicate(timeout=20)

@@ -5,8 +5,10 @@ left of a CA is worse than none.
 """
 
 import asyncio
+import ctypes
 import resource
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,7 @@ from garrison.identity.settings import SettingsError
 from garrison.identity.trust import Trust
 from garrison.xds.server import server_options
 
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 THREADS = 64  # that issue: most wait for the disk, all for the same transaction
 MAX_CONCURRENT_REQUESTS = 2000
 STOP = timedelta(seconds=2)  # for what is under way when the CA goes
@@ -78,7 +81,7 @@ class _Parts:
 
 async def serve(settings: CaSettings, source: EntrySource) -> None:
     """Run until SIGTERM or SIGINT."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the issuing key
+    _forbid_dumps()
     for issuer in settings.attestors:
         if issuer.jwks_file is not None:
             _check_keys(issuer.jwks_file)
@@ -88,6 +91,16 @@ async def serve(settings: CaSettings, source: EntrySource) -> None:
     async with running(settings, source):
         log.info("ca ready", listen=settings.listen, bundle_listen=settings.bundle_listen)
         await stop.wait()
+
+
+def _forbid_dumps() -> None:
+    """Keep the issuing key out of core dumps, and from who attaches to this process.
+
+    The limit alone does not hold where the kernel pipes cores to a program (core(5)).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _check_keys(file: Path) -> None:
