@@ -142,7 +142,7 @@ impl Worker {
             .unwrap_or_default()
     }
 
-    /// End the connections of peers that are trusted no longer (ATTACKS E18).
+    /// End the connections of peers that are trusted no longer.
     pub fn review_peers(&self) {
         self.dialer.standings.review(self.tls());
         self.sweep();

@@ -1,5 +1,5 @@
 //! HTTP/2 as an attacker speaks it, frame by frame, at both listeners: the connection is closed or the stream reset
-//! within bounds, memory does not grow, and other connections go on (ATTACKS, section C).
+//! within bounds, memory does not grow, and other connections go on.
 //!
 //! The bounds are the constants of `http/h2/mod.rs`, which h2 enforces; each test says which it holds. Tests run one
 //! at a time, since memory is the whole process's.

@@ -3,7 +3,7 @@
 //! A holder may have as many places as are free. So one alone gets half, two get a third each, and whatever they do, there
 //! is a place left for the one who comes next (dynamic thresholds, as switches share their buffers). Places on
 //! connections are held by identity, those in handshakes, where there is none yet, by address: who cannot prove an identity
-//! can keep only those waiting who connect from the same address (ATTACKS D3, D4).
+//! can keep only those waiting who connect from the same address.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
 //! Whether the peer at the other end of a connection is still believed: connections outlive handshakes, and a root
-//! that was taken out of its bundle vouches for nobody (ATTACKS E18), nor does an SVID that has expired (E20).
+//! that was taken out of its bundle vouches for nobody, nor does an SVID that has expired.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
