@@ -73,10 +73,10 @@ def show(part: str, figures: Figures, console: Console) -> None:
                 f"{ratio:.3g}" if ratio else "",
             )
             table.add_row("" if number else figure, name, *cells)
-    for fact, by in figures.facts.items():
-        for number, (name, text) in enumerate(by.items()):
-            table.add_row("" if number else fact, name, text, "", "")
     console.print(table)
+    for fact, by in figures.facts.items():
+        told = "; ".join(f"{name}: {text}" for name, text in by.items())
+        console.print(f"{fact}: {told}", markup=False, highlight=False)
 
 
 def _number(value: float) -> str:

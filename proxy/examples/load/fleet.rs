@@ -172,7 +172,8 @@ async fn stream(
         }
         send(&mut requests, &subscription)?;
     }
-    let mut responses = Responses::new(response.await?.into_body());
+    let (head, body) = response.await?.into_parts();
+    let mut responses = Responses::new(body);
     while let Some(response) = responses.next().await? {
         let marked = response.resources.iter().any(|each| each.name == MARKER);
         let ack = DeltaDiscoveryRequest {
@@ -189,7 +190,8 @@ async fn stream(
             }
         }
     }
-    let trailers = responses.body.trailers().await?.unwrap_or_default();
+    // A stream that is refused at once has its trailers in its head.
+    let trailers = responses.body.trailers().await?.unwrap_or(head.headers);
     let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok());
     let (status, message) = (text("grpc-status"), text("grpc-message"));
     Err(format!("the server ended the stream: grpc-status {status:?}, {message:?}").into())
