@@ -90,6 +90,33 @@ def test_delta_brings_the_roots_and_keeps_the_ack(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("asked", [NAME, "*"])
+def test_a_client_that_comes_back_with_the_bundle_is_heard_again(
+    tmp_path: Path, asked: str
+) -> None:
+    """Each SVID means a new stream; a client that has the bundle must not look as if it had not."""
+
+    async def scene() -> None:
+        async with meshed(tmp_path) as mesh, stream(mesh, "DeltaSecrets") as call:
+            version, gone = mesh.running.status.bundles.version, "spiffe://gone.example"
+            first = discovery_pb2.DeltaDiscoveryRequest(
+                node={"id": "web-1"}, type_url=SECRET, resource_names_subscribe=[asked]
+            )
+            first.initial_resource_versions.update({NAME: version, gone: "1"})
+            await call.write(first)
+            response = await call.read()
+            assert roots_in(response.resources[0].resource) == mesh.roots
+            (client,) = mesh.running.status.bundles.status()
+            assert client["in_sync"] is False  # a claim is no ACK
+            await call.write(
+                discovery_pb2.DeltaDiscoveryRequest(type_url=SECRET, response_nonce=response.nonce)
+            )
+            await until(lambda: bool(mesh.running.status.bundles.status()[0]["in_sync"]))
+            assert list((await call.read()).removed_resources) == [gone]
+
+    asyncio.run(scene())
+
+
 def test_state_of_the_world_brings_the_roots_and_keeps_the_nack(tmp_path: Path) -> None:
     async def scene() -> None:
         async with meshed(tmp_path) as mesh, stream(mesh, "StreamSecrets") as call:

@@ -19,7 +19,7 @@ from garrison.xds.service import SECRETS, Limits, Service, TypeRule
 from garrison.xds.session import Discovery
 
 SECRET = type_url_of(secret_pb2.Secret)
-SERVICE = Service(SECRETS, (TypeRule(SECRET),))
+SERVICE = Service(SECRETS, (TypeRule(SECRET, anew=True),))
 # A client needs one name. Streams are as many as at the policy server: one for each sidecar.
 LIMITS = Limits(
     held_bytes=64 * 1024 * 1024,

@@ -19,12 +19,15 @@ class TypeRule:
         it has had the endpoints of each new or changed one.)
     last: names that are sent when a client has everything else, and again after anything else was
         sent; only to clients that subscribe to all types. Their ACK says that all before was taken.
+    anew: what a client says at the start of a stream that it has is sent all the same: a claim is
+        no ACK, and whoever counts ACKs would miss each client that came back with a new SVID.
     """
 
     url: str
     wildcard_if_unnamed: bool = False
     warms: str | None = None
     last: frozenset[str] = frozenset()
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

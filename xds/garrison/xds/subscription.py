@@ -113,6 +113,8 @@ class Subscription:
                 continue
             if ours is not None and ours.version == version:
                 self._held[ours.name] = ours.version  # the view's own strings, which all share
+                if self.rule.anew:
+                    self._again.add(ours.name)
             else:
                 self._held[name] = version
 
