@@ -129,6 +129,12 @@ def test_a_laggard_is_named_with_its_reason() -> None:
     assert "bookstore/web" in table
 
 
+def test_a_pipe_gets_names_whole() -> None:
+    node = "a-name-of-sixty-characters-" + "x" * 33
+    told = Told([policy_client(node, C1, kind="a-kind-of-thirty-characters-xx")])
+    assert f"{node}  bookstore/web  " in asyncio.run(asked(told)).stdout
+
+
 def test_a_proxy_that_only_the_ca_knows_is_a_laggard() -> None:
     own = "spiffe://bookstore.example/ns/garrison/sa/policy-server"
     told = Told([policy_client("web-1", C1)], [bundle_client("web-1"), bundle_client("p", own)])

@@ -18,6 +18,7 @@ from garrison.identity.spiffe_id import (
 from garrison.policies.status import MeshStatus, Proxy
 
 _SHORT = 10  # digits of a commit that a person reads
+_WIDE = 1_000  # columns for a pipe or a file: a name that is broken in two is not found by grep
 
 
 def show(status: MeshStatus, *, as_json: bool) -> None:
@@ -26,6 +27,8 @@ def show(status: MeshStatus, *, as_json: bool) -> None:
         click.echo(json.dumps(status.as_json(), indent=2))
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
     console.print(_headline(status))
     if status.proxies:
         console.print(_table(status))
