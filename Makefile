@@ -27,7 +27,7 @@ SOURCES := ca:identity:xds:authz:policies:proxy:deploy
 help: ## say what there is
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
-build: .venv/.locked | cargo ## leave .venv/bin/garrison and .venv/bin/garrison-proxy (release)
+build: | cargo .venv/.locked ## leave .venv/bin/garrison and .venv/bin/garrison-proxy (release)
 	@$(CARGO) build --locked --release --bin garrison-proxy
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from garrison.deploy.demo.stage import Stage
 
-_LAST = "catalog-3"  # the instance of the new version
+_ONE_OF_TWO = "catalog-2"  # another of its version stands in for it
 
 
 def what_to_try(stage: Stage) -> Mapping[str, str]:
@@ -27,6 +27,9 @@ def what_to_try(stage: Stage) -> Mapping[str, str]:
         "call as web": f"{as_web} {book}",
         "call as web what nothing allows": f"{as_web} -X DELETE {book}",
         "why is it denied?": f"$GARRISON explain $DEMO/policies {request}",
+        "who denied it, in the log of the side that did": (
+            "grep -h inbound/denied $DEMO/logs/catalog-*.sidecar.out | tail -n 1"
+        ),
         "the shop itself, and what it was answered": f"curl http://{web.application}/",
         "who enforces what": f"$GARRISON status {servers}",
         "metrics of a sidecar": f"curl http://{web.admin}/metrics",
@@ -36,8 +39,10 @@ def what_to_try(stage: Stage) -> Mapping[str, str]:
             "(cd $DEMO/policies && sed -i s/90/20/ routes/catalog.yaml && "
             "git commit -qam rollout && git push -q)"
         ),
-        "make an instance fail": f"touch $DEMO/faults/{_LAST}",
-        "mend it": f"rm $DEMO/faults/{_LAST}",
+        "make an instance fail; whoever calls it is answered by the other": (
+            f"touch $DEMO/faults/{_ONE_OF_TWO}"
+        ),
+        "mend it": f"rm $DEMO/faults/{_ONE_OF_TWO}",
     }
 
 
