@@ -72,7 +72,8 @@ def test_broken_policy_is_told_with_its_line(place: Place, path: str, more: str)
 @pytest.mark.parametrize(
     ("over", "told"),
     [
-        ({"--from": "Nonsense"}, ("Nonsense",)),
+        ({"--from": "web"}, ("'web'", "NAMESPACE/ACCOUNT")),
+        ({"--from": "non sense/web"}, ("non sense",)),
         ({"--from": "spiffe://B"}, ("spiffe://B",)),
         ({"--to": "bookstore/absent"}, ("bookstore/absent", "bookstore/catalog")),
         ({"--header": "foo"}, ("--header", "foo", "NAME=VALUE is wanted")),

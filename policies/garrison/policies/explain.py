@@ -81,7 +81,9 @@ def _source(mesh: Mesh, text: str) -> SpiffeId:
         if "://" in text:
             source = parse_spiffe_id(text)
         else:
-            namespace, _, account = text.partition("/")
+            namespace, slash, account = text.partition("/")
+            if not slash:
+                raise ExplainError(f"--from {text!r}: NAMESPACE/ACCOUNT or a SPIFFE ID is wanted")
             source = workload(mesh.trust_domain, namespace, account)
         namespace_and_account(source)
     except SpiffeIdRejectedError as error:
