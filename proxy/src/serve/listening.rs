@@ -19,7 +19,7 @@ use crate::codes::Hop;
 use crate::telemetry::Shed;
 use crate::worker::Worker;
 
-/// When no file descriptor is left, those of connections that end are waited for (ATTACKS D5).
+/// When no file descriptor is left, those of connections that end are waited for.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Told to a listener and its connections.

@@ -128,7 +128,7 @@ impl Workers {
     }
 
     /// Follow the configuration until `stop`, then let what is in flight end: inbound first, and outbound stays
-    /// open until then, as what is in flight may call on (PAINS 9).
+    /// open until then, as what is in flight may call on.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut snapshots = self.live.subscribe();
         tokio::select! {

@@ -2,7 +2,7 @@
 //!
 //! The request path meets [`Worker`]: one for each worker thread, with counters of its own and a queue of its own to the
 //! log's writer, so that nothing here waits for another thread. Labels come from configuration and from
-//! authenticated identities, never from what a request says, and are bounded in number (ATTACKS D10).
+//! authenticated identities, never from what a request says, and are bounded in number.
 
 pub mod access_log;
 pub mod control;

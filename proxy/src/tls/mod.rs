@@ -1,5 +1,5 @@
 //! Mutual TLS between workloads, and towards the control plane: TLS 1.3 only, a post-quantum hybrid first, every
-//! connection a full handshake (no tickets, no session store, no early data: ATTACKS E11-E13).
+//! connection a full handshake (no tickets, no session store, no early data).
 
 mod standing;
 mod verifier;
@@ -30,7 +30,7 @@ use crate::identity::svid::{Presented, Refusal, Svid, Verified, verify};
 pub use standing::{Standing, Standings};
 use verifier::{Expected, Verifier};
 
-/// A handshake that takes longer is given up (ATTACKS D3).
+/// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const H2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";

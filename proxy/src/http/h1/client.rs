@@ -22,7 +22,7 @@ use crate::http::stream::Stream;
 use crate::http::upstream::{Outgoing, Received};
 use crate::tls::Standing;
 
-/// Interim answers before the final one (ATTACKS A20).
+/// Interim answers before the final one.
 const MAX_INTERIM: u32 = 8;
 
 /// Where connections are kept between requests.
@@ -274,7 +274,7 @@ impl Call {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        // Bytes beyond the answer would be read as the next one's (ATTACKS A20).
+        // Bytes beyond the answer would be read as the next one's.
         if self.is_reusable && self.upload == Upload::Done && connection.io.input.is_empty() {
             connection.is_used = true;
             connection.idle_since = Instant::now();
