@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.xds import delta, state_of_the_world
+from garrison.xds.accounts import bytes_of
 from garrison.xds.client import Acknowledged, Refused
 from garrison.xds.resource import Resource, View
 from garrison.xds.service import AGGREGATED, Limits, Service, TypeRule
@@ -357,6 +358,21 @@ def test_only_what_a_client_makes_up_counts_as_its_own() -> None:
     assert more > grown
     client.unsubscribe(A, ["x" * 100])
     assert client.stream.own_bytes == more - grown
+
+
+def test_names_taken_back_count_until_their_answer_is_answered() -> None:
+    view = view_of("c0", {A: {"p": "1"}, B: {}, C: {}})
+    client = DeltaClient(view)
+    names = ["x" * 500 + str(number) for number in range(20)]
+    request = client._request  # noqa: SLF001
+    request(type_url=B, resource_names_subscribe=names)
+    sent = client.stream.next_response(view)
+    assert sent is not None
+    assert sent.update.removed
+    request(type_url=B, resource_names_unsubscribe=names)
+    assert client.stream.own_bytes == bytes_of(sent.update.removed)
+    request(type_url=B, response_nonce=sent.nonce)
+    assert client.stream.own_bytes == 0
 
 
 def test_an_empty_wildcard_is_answered() -> None:

@@ -47,7 +47,8 @@ class Stream:
     @property
     def own_bytes(self) -> int:
         """About how many bytes we remember that are of the client's making."""
-        return sum(self._own_bytes.values())
+        given_up = sum(each.given_up_bytes for each in self._subscriptions.values())
+        return sum(self._own_bytes.values()) + given_up
 
     def known(self, subscription: Subscription) -> Resources:
         """Return what there is of a subscription's type."""

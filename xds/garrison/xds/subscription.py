@@ -105,6 +105,18 @@ class Subscription:
         )
         return bytes_of((self._names | self._owed) - known.keys()) + bytes_of(held)
 
+    @property
+    def given_up_bytes(self) -> int:
+        """About how many bytes of names stay with an unanswered response alone.
+
+        A client that takes its names back and never answers must not have us keep them for nothing.
+        """
+        if self.in_flight is None:
+            return 0
+        kept = (self._names, self._owed, self._held)
+        removed = self.in_flight.update.removed
+        return bytes_of(name for name in removed if not any(name in each for each in kept))
+
     def claim(self, versions: Mapping[str, str], known: Resources = NOTHING) -> None:
         """Believe what a client says that it has, save of what is sent last: that is evidence."""
         for name, version in versions.items():
