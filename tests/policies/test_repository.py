@@ -1,6 +1,8 @@
 """What is read of a git repository, and what a hostile one is refused for."""
 
+import gc
 import hashlib
+import os
 import re
 import subprocess
 import tracemalloc
@@ -134,6 +136,33 @@ def test_a_url_that_cannot_be_reached_is_an_outage_and_hides_its_token(tmp_path:
     with pytest.raises(RepositoryUnavailableError) as raised:
         open_repository("https://user:t0ken@127.0.0.1:1/policy.git", cache=tmp_path)
     assert "t0ken" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed Protocol")  # dulwich's, which holds nothing by then
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (r"printf '000cgarbage\n0000'", "not git's"),
+        ("echo '<html>Please sign in</html>'", "cannot be fetched: Invalid"),
+        (
+            # one reference of 60,000 bytes, its line end counted, again and again
+            "yes ea60$(printf '%040d' 1) refs/heads/$(head -c 59943 /dev/zero | tr '\\0' x)",
+            "over 16 MiB",
+        ),
+    ],
+)
+def test_what_a_remote_says_instead_of_its_branches_is_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    """By a program in place of ssh; nothing but its words is the remote's."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f"#!/bin/sh\n{script}\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    with pytest.raises(RepositoryUnavailableError, match=reason):
+        open_repository("ssh://localhost/policy.git", cache=tmp_path / "cache")
+    gc.collect()  # while the warning is expected
 
 
 def packed(path: Path, versions: list[dict[str, Content]]) -> tuple[Path, str]:

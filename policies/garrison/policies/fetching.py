@@ -4,6 +4,10 @@ A pack of a megabyte can hold an object of gigabytes, and it is inflated to be i
 indexes has limits of the kernel's (setrlimit(2)), and the server that serves a mesh is another
 process. Question and answer are JSON on stdin and stdout: a URL may hold a password, which has no
 place among arguments that everybody may list.
+
+Where a branch is, is asked by the server itself, every few seconds. It takes so much of the answer
+and no more, and whatever comes instead of one, such as a page that asks for a password, is an
+outage.
 """
 
 from __future__ import annotations
@@ -15,12 +19,21 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import urllib3
-from dulwich.client import GitClient, get_transport_and_path
+from dulwich.client import (
+    GitClient,
+    HttpGitClient,
+    SSHGitClient,
+    SubprocessSSHVendor,
+    SubprocessWrapper,
+    get_transport_and_path,
+)
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
@@ -29,6 +42,8 @@ from dulwich.repo import Repo
 from garrison.policies.errors import RepositoryError, RepositoryUnavailableError
 
 IDLE_SECONDS = 30.0  # for a server to say something
+TIP_BYTES = 16 * 1024 * 1024  # of all branches and tags, some 200,000, by servers that list them
+TIP_SECONDS = 60.0
 _SSH = "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=10 -oServerAliveCountMax=3"
 
 
@@ -63,6 +78,79 @@ def open_remote(remote: str) -> tuple[GitClient, str]:
         pool_manager=urllib3.PoolManager(timeout=IDLE_SECONDS, retries=2),
     )
     return client, path
+
+
+def tip_of(remote: str, branch: str) -> ObjectID | None:
+    """Ask where a branch of a URL is; None if it is not said. Blocks.
+
+    Raises `NotGitRepository`, `OSError`, or `GitProtocolError` for whatever is no answer.
+    """
+    client, path = open_remote(remote)
+    allowance = _Allowance(TIP_BYTES, time.monotonic() + TIP_SECONDS)
+    ssh = _Ssh(allowance)
+    if isinstance(client, HttpGitClient):
+        client.pool_manager = _Pool(allowance)
+    elif isinstance(client, SSHGitClient):
+        client.ssh_vendor = ssh
+    ref = Ref(b"refs/heads/" + branch.encode())
+    try:
+        return client.get_refs(path.encode(), ref_prefix=[ref]).refs.get(ref)
+    except (OSError, GitProtocolError, HangupException, NotGitRepository):
+        raise
+    except Exception as error:  # of a parser, which may raise anything at all
+        text = f"the answer is not git's ({type(error).__name__})"
+        raise GitProtocolError(text) from error
+    finally:
+        ssh.end()
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What is still taken of an answer."""
+
+    left: int
+    until: float  # on the monotonic clock
+
+    def bound(self, read: Callable[..., bytes]) -> Callable[..., bytes]:
+        def bounded(size: int | None = None, **options: Any) -> bytes:  # noqa: ANN401 -- urllib3's
+            most = self.left + 1
+            data = read(most if size is None or size < 0 else min(size, most), **options)
+            self.left -= len(data)
+            if self.left < 0 or time.monotonic() > self.until:
+                text = f"naming its branches takes over {TIP_BYTES >> 20} MiB or {TIP_SECONDS} s"
+                raise GitProtocolError(text)
+            return data
+
+        return bounded
+
+
+class _Pool(urllib3.PoolManager):
+    def __init__(self, allowance: _Allowance) -> None:
+        super().__init__(timeout=IDLE_SECONDS, retries=2)
+        self._allowance = allowance
+
+    def request(self, *arguments: Any, **options: Any) -> urllib3.BaseHTTPResponse:  # noqa: ANN401
+        response = super().request(*arguments, **options)
+        response.read = self._allowance.bound(response.read)  # type: ignore[method-assign] # bounded
+        return response
+
+
+class _Ssh(SubprocessSSHVendor):
+    def __init__(self, allowance: _Allowance) -> None:
+        self._allowance = allowance
+        self._started: list[SubprocessWrapper] = []
+
+    def run_command(self, *arguments: Any, **options: Any) -> SubprocessWrapper:  # noqa: ANN401
+        wrapper = super().run_command(*arguments, **options)
+        self._started.append(wrapper)
+        wrapper.read = self._allowance.bound(wrapper.read)
+        return wrapper
+
+    def end(self) -> None:
+        """End what was started; an answer that is none leaves it running."""
+        for wrapper in self._started:
+            wrapper.proc.kill()
+            wrapper.close()
 
 
 def fetch(remote: str, branch: str, into: Path, limits: Limits = Limits()) -> None:

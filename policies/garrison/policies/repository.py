@@ -36,7 +36,7 @@ from garrison.policies.errors import (
     RepositoryError,
     RepositoryUnavailableError,
 )
-from garrison.policies.fetching import TooLargeError, fetch, open_remote
+from garrison.policies.fetching import TooLargeError, fetch, tip_of
 from garrison.policies.object_sizes import load_within
 
 MAX_COMMIT_BYTES = 1024 * 1024
@@ -176,11 +176,9 @@ class Repository:
 
     def _fetch_into_cache(self, remote: str) -> None:
         """Fetch if the branch has moved, unless to where it was found to be too large."""
-        client, path = open_remote(remote)
-        branch = _ref(self.branch)
-        tip = client.get_refs(path.encode(), ref_prefix=[branch]).refs.get(branch)
+        tip = tip_of(remote, self.branch)
         with Repo(str(self._path)) as repo:
-            if tip is not None and repo.refs.read_ref(branch) == tip:
+            if tip is not None and repo.refs.read_ref(_ref(self.branch)) == tip:
                 return
         if tip is not None and tip in self._too_large:
             raise TooLargeError(self._too_large[tip])
