@@ -1,9 +1,9 @@
 //! Who may hold how much of what is scarce: places, and a share of them for each holder.
 //!
-//! A holder may have as many places as are free. So one alone gets half, two get a third each, and whatever they do, there
-//! is a place left for the one who comes next (dynamic thresholds, as switches share their buffers). Places on
-//! connections are held by identity, those in handshakes, where there is none yet, by address: who cannot prove an identity
-//! can keep only those waiting who connect from the same address.
+//! A holder may have as many places as are free. So one alone gets half, two get a third each, and one that comes after
+//! greedy ones gets half of what they left (dynamic thresholds, as switches share their buffers). It takes a dozen greedy
+//! holders together to fill 10,000 places. Places on connections are held by identity, those in handshakes, where there
+//! is none yet, by address: who cannot prove an identity can keep only those waiting who connect from the same address.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
