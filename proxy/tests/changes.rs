@@ -103,6 +103,10 @@ fn load(
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story: each step starts where the last one ended"
+)]
 fn listeners_come_move_and_go_without_a_failed_request() {
     let application = Application::start(|_| ok("fine"));
     let pair = Pair::start(Shape::default(), application.address);

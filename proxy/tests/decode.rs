@@ -38,7 +38,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as Span, UInt32Value};
 use envoy_types::util::pack_any;
-use garrison_proxy::mesh::route::{Action, PathMatch, RouteTable};
+use garrison_proxy::mesh::route::{Action, Forward, PathMatch, RouteTable};
 use garrison_proxy::xds::resource::{Kind, Resource};
 use garrison_proxy::xds::staging::check_whole;
 use proptest::prelude::*;
@@ -108,6 +108,7 @@ fn whole_client_is_accepted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a flat table of cases")]
 fn set_fields_that_are_not_supported_are_named() {
     assert_names(
         cluster_with(|c| c.ignore_health_on_host_removal = true),
@@ -195,6 +196,7 @@ fn other_types_are_refused_where_one_is_expected() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a flat table of cases")]
 fn what_would_weaken_tls_is_refused() {
     let common = |t: &mut DownstreamTlsContext,
                   change: fn(
@@ -320,6 +322,13 @@ fn rules_of_the_wrong_effect_or_none_are_refused() {
     assert_names(decode(&pack_any(empty)), "RBAC.rules: is required");
 }
 
+fn forward(table: &RouteTable) -> &Forward {
+    match &table.virtual_hosts[0].routes[0].action {
+        Action::Forward(forward) => forward,
+        other @ Action::Respond { .. } => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn routes_keep_their_meaning() {
     let table = action_with(|action| {
@@ -341,9 +350,7 @@ fn routes_keep_their_meaning() {
         });
     })
     .unwrap();
-    let Action::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
-        panic!()
-    };
+    let forward = forward(&table);
     assert_eq!(forward.timeout, Some(Duration::from_secs(15)));
     let weights: Vec<_> = forward
         .clusters
@@ -364,11 +371,13 @@ fn routes_keep_their_meaning() {
             .collect::<Vec<&str>>(),
         ["catalog.bookstore"]
     );
-    // Zero is no timeout, as in Envoy.
+}
+
+/// As in Envoy.
+#[test]
+fn a_timeout_of_zero_is_none() {
     let table = action_with(|action| action.timeout = span(0)).unwrap();
-    let Action::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
-        panic!()
-    };
+    let forward = forward(&table);
     assert_eq!(forward.timeout, None);
 }
 
@@ -490,6 +499,7 @@ fn hosts_are_exact_lower_case_and_given_once() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a flat table of cases")]
 fn unusable_values_in_clusters_are_refused() {
     assert_names(cluster_with(|c| c.lb_policy = 2), "Cluster.lb_policy");
     assert_names(

@@ -205,6 +205,10 @@ fn connections_to_the_application_are_used_again() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story: each step starts where the last one ended"
+)]
 fn a_failing_endpoint_is_ejected_probed_and_returns() {
     let broken = Arc::new(AtomicBool::new(true));
     let is_broken = Arc::clone(&broken);
@@ -360,6 +364,10 @@ fn held(flag: &Arc<AtomicBool>) -> Application {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story: each step starts where the last one ended"
+)]
 fn who_waits_for_a_connection_is_woken_by_its_own_endpoint() {
     let flags = [
         Arc::new(AtomicBool::new(true)),

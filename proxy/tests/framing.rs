@@ -281,6 +281,7 @@ fn attack_b1_to_b8_rules_hold_for_every_spelling_of_a_path() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a flat table of cases")]
 fn attack_b9_b10_the_host_is_one() {
     let (pair, _) = mesh();
     let send = |head: &str| {

@@ -321,6 +321,10 @@ async fn verdict(
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story: each step starts where the last one ended"
+)]
 async fn bundles_are_followed_and_the_last_good_ones_kept() {
     let mesh = Mesh::new();
     let ca = mesh

@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +32,28 @@ fn tls(credentials: Arc<Credentials>) -> MeshTls {
     MeshTls::new(credentials, DAY)
 }
 
+async fn dial(
+    client: &MeshTls,
+    address: SocketAddr,
+    expected: &[&str],
+) -> Result<Peer, HandshakeError> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut secured = client.connect(stream, &names(expected)).await?;
+    // In TLS 1.3 the client is done before the server has looked at its certificate.
+    let mut byte = [0];
+    secured
+        .stream
+        .write_all(b"x")
+        .await
+        .map_err(HandshakeError::Failed)?;
+    secured
+        .stream
+        .read_exact(&mut byte)
+        .await
+        .map_err(HandshakeError::Failed)?;
+    Ok(secured.peer)
+}
+
 /// Both ends' outcome; a byte each way proves that the connection is usable.
 async fn meet(
     client: &MeshTls,
@@ -40,23 +63,7 @@ async fn meet(
 ) -> (Result<Peer, HandshakeError>, Result<Peer, HandshakeError>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connect = async {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let mut secured = client.connect(stream, &names(expected)).await?;
-        // In TLS 1.3 the client is done before the server has looked at its certificate.
-        let mut byte = [0];
-        secured
-            .stream
-            .write_all(b"x")
-            .await
-            .map_err(HandshakeError::Failed)?;
-        secured
-            .stream
-            .read_exact(&mut byte)
-            .await
-            .map_err(HandshakeError::Failed)?;
-        Ok(secured.peer)
-    };
+    let connect = dial(client, address, expected);
     let accept = async {
         let (stream, _) = listener.accept().await.unwrap();
         let mut secured = server.accept(stream, &names(admitted)).await?;

@@ -27,6 +27,7 @@ fn get(path: &str, headers: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a flat table of the log's fields")]
 fn the_logs_of_both_ends_meet() {
     let (pair, application) = mesh();
     let answer = Raw::connect(pair.outbound)

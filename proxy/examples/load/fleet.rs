@@ -148,6 +148,15 @@ async fn live(
     }
 }
 
+fn subscription(name: &str, number: usize) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: format!("type.googleapis.com/{name}"),
+        resource_names_subscribe: vec!["*".into()],
+        node: (name == TYPES[0]).then(|| node(number)),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
 async fn stream(
     number: usize,
     target: SocketAddr,
@@ -162,15 +171,7 @@ async fn stream(
         .body(())?;
     let (response, mut requests) = sender.ready().await?.send_request(request, false)?;
     for name in TYPES {
-        let mut subscription = DeltaDiscoveryRequest {
-            type_url: format!("type.googleapis.com/{name}"),
-            resource_names_subscribe: vec!["*".into()],
-            ..DeltaDiscoveryRequest::default()
-        };
-        if name == TYPES[0] {
-            subscription.node = Some(node(number));
-        }
-        send(&mut requests, &subscription)?;
+        send(&mut requests, &subscription(name, number))?;
     }
     let (head, body) = response.await?.into_parts();
     let mut responses = Responses::new(body);

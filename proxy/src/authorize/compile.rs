@@ -243,37 +243,29 @@ impl Compiler {
             return Err(unsupported("HeaderMatcher.treat_missing_header_as_empty"));
         }
         let field = "HeaderMatcher.header_match_specifier";
-        let value = match header_match_specifier
+        let specifier = header_match_specifier
             .as_ref()
-            .ok_or(malformed(field, "is required"))?
-        {
-            HeaderMatchSpecifier::StringMatch(text) => ValueTest::Text(self.text(text)?),
-            HeaderMatchSpecifier::PresentMatch(present) => ValueTest::Present(*present),
-            HeaderMatchSpecifier::ExactMatch(_) => {
-                return Err(unsupported("HeaderMatcher.exact_match"));
-            }
-            HeaderMatchSpecifier::SafeRegexMatch(_) => {
-                return Err(unsupported("HeaderMatcher.safe_regex_match"));
-            }
-            HeaderMatchSpecifier::RangeMatch(_) => {
-                return Err(unsupported("HeaderMatcher.range_match"));
-            }
-            HeaderMatchSpecifier::PrefixMatch(_) => {
-                return Err(unsupported("HeaderMatcher.prefix_match"));
-            }
-            HeaderMatchSpecifier::SuffixMatch(_) => {
-                return Err(unsupported("HeaderMatcher.suffix_match"));
-            }
-            HeaderMatchSpecifier::ContainsMatch(_) => {
-                return Err(unsupported("HeaderMatcher.contains_match"));
-            }
-        };
+            .ok_or(malformed(field, "is required"))?;
         let test = HeaderTest {
+            value: self.value(specifier)?,
             name: header_name(name)?,
-            value,
             invert: *invert_match,
         };
         Ok(only_method(&test).map_or_else(|| Expression::Header(test.into()), Expression::Method))
+    }
+
+    fn value(&mut self, specifier: &HeaderMatchSpecifier) -> Result<ValueTest, Unsupported> {
+        let field = match specifier {
+            HeaderMatchSpecifier::StringMatch(text) => return self.text(text).map(ValueTest::Text),
+            HeaderMatchSpecifier::PresentMatch(present) => return Ok(ValueTest::Present(*present)),
+            HeaderMatchSpecifier::ExactMatch(_) => "HeaderMatcher.exact_match",
+            HeaderMatchSpecifier::SafeRegexMatch(_) => "HeaderMatcher.safe_regex_match",
+            HeaderMatchSpecifier::RangeMatch(_) => "HeaderMatcher.range_match",
+            HeaderMatchSpecifier::PrefixMatch(_) => "HeaderMatcher.prefix_match",
+            HeaderMatchSpecifier::SuffixMatch(_) => "HeaderMatcher.suffix_match",
+            HeaderMatchSpecifier::ContainsMatch(_) => "HeaderMatcher.contains_match",
+        };
+        Err(unsupported(field))
     }
 
     fn text(&mut self, text: &matcher::StringMatcher) -> Result<Text, Unsupported> {
@@ -525,6 +517,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a flat table of Envoy's permissions")]
     fn every_permission_that_is_not_supported_is_named() {
         let extension = TypedExtensionConfig::default();
         let cases = [
@@ -653,13 +646,25 @@ mod tests {
         };
         let error = permits(Permits::Header(nothing)).unwrap_err();
         assert_eq!(error.field, "HeaderMatcher.header_match_specifier");
+    }
+
+    #[test]
+    fn a_header_test_whose_name_no_header_has_is_refused() {
         for name in ["", ":scheme", ":status", "a b", "x\n"] {
-            let error = permits(Permits::Header(header(name, By::PresentMatch(true)))).unwrap_err();
+            let error = permits(Permits::Header(header(
+                name,
+                HeaderMatchSpecifier::PresentMatch(true),
+            )))
+            .unwrap_err();
             assert_eq!(error.field, "HeaderMatcher.name");
         }
     }
 
     #[test]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a flat table of Envoy's string matchers"
+    )]
     fn every_text_that_is_not_supported_is_named() {
         let limited = matcher::RegexMatcher {
             regex: "a".into(),

@@ -18,7 +18,7 @@ use crate::inbound::Inbound;
 use crate::mesh::listener::Role;
 use crate::outbound::Outbound;
 use crate::telemetry::{Handshake, Shed};
-use crate::tls::{Alpn, Secured};
+use crate::tls::{Alpn, Secured, Standing};
 use crate::worker::Worker;
 
 /// A connection, as a listener took it.
@@ -74,15 +74,7 @@ pub async fn inbound(
     };
     drop(handshaking);
     let standing = worker.dialer.standings.add(peer.clone(), worker.tls());
-    let closing = Closing::when({
-        let standing = Rc::clone(&standing);
-        async move {
-            tokio::select! {
-                () = stopped(stop) => {}
-                () = standing.over() => {}
-            }
-        }
-    });
+    let closing = Closing::when(stopped_or_over(stop, Rc::clone(&standing)));
     let timeouts = worker.timeouts(&listener);
     let service = Inbound::new(worker, listener, peer.id);
     let stream = Stream::tls(stream);
@@ -96,6 +88,13 @@ pub async fn inbound(
         () = serving => {}
         // Dropped, whatever is under way: nobody is who they were.
         () = standing.cut_off() => {}
+    }
+}
+
+async fn stopped_or_over(stop: watch::Receiver<Stop>, standing: Rc<Standing>) {
+    tokio::select! {
+        () = stopped(stop) => {}
+        () = standing.over() => {}
     }
 }
 

@@ -114,6 +114,12 @@ async fn serve(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
     }
 }
 
+async fn listen(listening: Listening, socket: TcpListener) {
+    if let Err(error) = listening.run(socket).await {
+        tracing::error!(%error, "listener failed");
+    }
+}
+
 /// By which each listener of this worker is stopped.
 #[derive(Default)]
 struct Stops(RefCell<HashMap<Arc<str>, OneStop>>);
@@ -138,11 +144,7 @@ impl Stops {
                     worker: Rc::clone(worker),
                     stop: stopped,
                 };
-                tasks.spawn_local(async move {
-                    if let Err(error) = listening.run(socket).await {
-                        tracing::error!(%error, "listener failed");
-                    }
-                });
+                tasks.spawn_local(listen(listening, socket));
                 stops.insert(name, (hop, stop));
             }
             Command::Close { name, deadline } => {

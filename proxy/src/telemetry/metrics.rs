@@ -405,6 +405,24 @@ fn control(page: &mut Page, telemetry: &Telemetry) {
         page.metric(name, kind, help);
         page.sample(name, &[], value(control));
     }
+    times(page, control);
+    state(page, control);
+    let name = "garrison_access_log_dropped_total";
+    page.metric(
+        name,
+        "counter",
+        "Lines lost because the log's reader is too slow.",
+    );
+    page.sample(name, &[], telemetry.log.dropped());
+    page.metric("garrison_build_info", "gauge", "This executable.");
+    page.sample(
+        "garrison_build_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+}
+
+fn times(page: &mut Page, control: &Control) {
     let times = [
         (
             "garrison_svid_expiry_timestamp_seconds",
@@ -423,6 +441,10 @@ fn control(page: &mut Page, telemetry: &Telemetry) {
             page.sample(name, &[], time);
         }
     }
+}
+
+/// What is in force, and who is there to say otherwise.
+fn state(page: &mut Page, control: &Control) {
     page.metric(
         "garrison_configuration_info",
         "gauge",
@@ -444,19 +466,6 @@ fn control(page: &mut Page, telemetry: &Telemetry) {
             connected,
         );
     }
-    let name = "garrison_access_log_dropped_total";
-    page.metric(
-        name,
-        "counter",
-        "Lines lost because the log's reader is too slow.",
-    );
-    page.sample(name, &[], telemetry.log.dropped());
-    page.metric("garrison_build_info", "gauge", "This executable.");
-    page.sample(
-        "garrison_build_info",
-        &[("version", env!("CARGO_PKG_VERSION"))],
-        1,
-    );
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ impl fmt::Display for Refused {
 
 impl Resource {
     /// Decode and check one resource by itself; the name is its own.
+    #[expect(clippy::too_many_lines, reason = "a flat match over the kinds")]
     pub fn decode(kind: Kind, any: &Any) -> Result<(String, Self), Refused> {
         let nameless = |fault| Refused::new(kind, "", fault);
         match kind {

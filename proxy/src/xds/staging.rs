@@ -189,24 +189,12 @@ pub fn check_whole(resources: &[Any]) -> Vec<Refused> {
     let mut refused = Vec::new();
     let mut marker = None;
     for any in resources {
-        let Some(kind) = Kind::of_type_url(&any.type_url) else {
-            let fault = Fault::Type(any.type_url.clone());
-            refused.push(Refused {
-                type_url: any.type_url.clone(),
-                name: String::new(),
-                fault,
-            });
-            continue;
-        };
-        match Resource::decode(kind, any) {
-            Ok((name, _)) if held.get(kind, &name).is_some() => {
-                refused.push(Refused::new(
-                    kind,
-                    name,
-                    Fault::Unresolved("is given twice".to_owned()),
-                ));
+        match alone(any) {
+            Ok((kind, name, _)) if held.get(kind, &name).is_some() => {
+                let fault = Fault::Unresolved("is given twice".to_owned());
+                refused.push(Refused::new(kind, name, fault));
             }
-            Ok((name, resource)) => {
+            Ok((kind, name, resource)) => {
                 if let Resource::Marker(commit) = &resource {
                     marker = Some(Arc::clone(commit));
                 }
@@ -229,6 +217,16 @@ pub fn check_whole(resources: &[Any]) -> Vec<Refused> {
             .unwrap_or_default();
     }
     refused
+}
+
+fn alone(any: &Any) -> Result<(Kind, String, Resource), Refused> {
+    let kind = Kind::of_type_url(&any.type_url).ok_or_else(|| Refused {
+        type_url: any.type_url.clone(),
+        name: String::new(),
+        fault: Fault::Type(any.type_url.clone()),
+    })?;
+    let (name, resource) = Resource::decode(kind, any)?;
+    Ok((kind, name, resource))
 }
 
 fn decode(kind: Kind, name: &str, payload: Option<&Any>) -> Result<Resource, Fault> {

@@ -115,23 +115,8 @@ pub async fn flood(
             answered.notified().await;
         }
     };
-    let reading = async {
-        while let Some((kind, flags, payload)) = read(&mut reader).await {
-            match kind {
-                PING if flags & ACK != 0 && payload == LAST[0] => answered.notify_one(),
-                PING if flags & ACK != 0 && payload == LAST[1] => {
-                    outcome.survived = true;
-                    return;
-                }
-                GOAWAY => outcome.goaway = Some(number(&payload[4..])),
-                RST_STREAM => *outcome.resets.entry(number(&payload)).or_default() += 1,
-                HEADERS => outcome.answers += 1,
-                _ => {}
-            }
-        }
-    };
     let both = async {
-        let mut reading = std::pin::pin!(reading);
+        let mut reading = std::pin::pin!(note(&mut reader, &mut outcome, &answered));
         tokio::select! {
             () = &mut reading => {}
             () = writing => reading.await,
@@ -139,6 +124,23 @@ pub async fn flood(
     };
     timeout(PATIENCE, both).await.expect("an end of the flood");
     outcome
+}
+
+/// Note what comes, to the end or to the answer to the last ping.
+async fn note(reader: &mut (impl AsyncRead + Unpin), outcome: &mut Outcome, answered: &Notify) {
+    while let Some((kind, flags, payload)) = read(reader).await {
+        match kind {
+            PING if flags & ACK != 0 && payload == LAST[0] => answered.notify_one(),
+            PING if flags & ACK != 0 && payload == LAST[1] => {
+                outcome.survived = true;
+                return;
+            }
+            GOAWAY => outcome.goaway = Some(number(&payload[4..])),
+            RST_STREAM => *outcome.resets.entry(number(&payload)).or_default() += 1,
+            HEADERS => outcome.answers += 1,
+            _ => {}
+        }
+    }
 }
 
 /// Send for as long as the other end takes it, and read nothing; how many rounds it took.

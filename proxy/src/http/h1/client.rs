@@ -284,6 +284,12 @@ impl Call {
             }
         }
     }
+
+    /// What is left on the connection belongs to no request any more.
+    fn give_up(&mut self, error: BodyError) -> Poll<Option<Result<Frame, BodyError>>> {
+        self.connection = None;
+        Poll::Ready(Some(Err(error)))
+    }
 }
 
 /// `Keep-Alive: timeout=5, max=100`.
@@ -311,8 +317,7 @@ impl ResponseBody {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let call = &mut self.0;
         if let Err(error) = call.drive_upload(cx) {
-            call.connection = None;
-            return Poll::Ready(Some(Err(error)));
+            return call.give_up(error);
         }
         loop {
             let Some(connection) = &mut call.connection else {
@@ -322,23 +327,17 @@ impl ResponseBody {
                     Some(Err(BodyError::Broken))
                 });
             };
-            let decoded = match call.decoder.decode(&mut connection.io.input) {
-                Ok(decoded) => decoded,
-                Err(error) => {
-                    call.connection = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
-            };
-            match decoded {
-                Decoded::Frame(frame) => {
+            match call.decoder.decode(&mut connection.io.input) {
+                Err(error) => return call.give_up(error),
+                Ok(Decoded::Frame(frame)) => {
                     call.settle();
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Decoded::End => {
+                Ok(Decoded::End) => {
                     call.settle();
                     return Poll::Ready(None);
                 }
-                Decoded::More => {
+                Ok(Decoded::More) => {
                     let read = ready!(connection.io.poll_fill(cx));
                     if !matches!(read, Ok(1..)) {
                         // A reset is no end: half an answer must not pass for a whole one.

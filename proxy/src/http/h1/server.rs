@@ -141,6 +141,14 @@ impl Shared {
             .poll(cx)
     }
 
+    /// No request can follow this answer: its end or the request's could not be told.
+    fn ends_with(&self, encoder: Encoder, is_empty: bool) -> bool {
+        encoder == Encoder::UntilClose
+            || self.broken
+            || self.expects_continue
+            || !self.decoder.is_done() && is_empty
+    }
+
     /// Ready once the client has gone away; whatever else it sends is kept for its turn.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.decoder.is_done() && self.io.input.len() < MAX_AHEAD {
@@ -325,12 +333,7 @@ async fn respond(
     let is_empty = body.is_end();
     let close = {
         let mut shared = conn.borrow_mut();
-        let close = !how.keep_alive
-            || is_closing
-            || encoder == Encoder::UntilClose
-            || shared.broken
-            || shared.expects_continue
-            || !shared.decoder.is_done() && is_empty;
+        let close = !how.keep_alive || is_closing || shared.ends_with(encoder, is_empty);
         shared.stall = None;
         encode::response_head(&mut shared.io.output, status, &headers, encoder, close);
         close
@@ -345,11 +348,7 @@ async fn respond(
     )
     .await;
     if let Some(exchange) = exchange {
-        exchange.end(match sent {
-            Ok(()) => End::Complete,
-            Err(SendFailure::Body(error)) => End::Broken(error),
-            Err(SendFailure::Gone) => End::Gone,
-        });
+        exchange.end(sent.as_ref().err().map_or(End::Complete, SendFailure::end));
     }
     drop(body);
     match sent {
@@ -377,6 +376,15 @@ enum SendFailure {
     Gone,
 }
 
+impl SendFailure {
+    const fn end(&self) -> End {
+        match self {
+            Self::Body(error) => End::Broken(*error),
+            Self::Gone => End::Gone,
+        }
+    }
+}
+
 fn poll_send(
     conn: &Conn,
     body: &mut Body,
@@ -384,36 +392,9 @@ fn poll_send(
     exchange: &mut Option<Box<Exchange>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SendFailure>> {
-    let mut ended = *encoder == Encoder::None;
     loop {
-        let mut is_waiting = false;
-        while !ended && !is_waiting && conn.borrow().io.output.len() < HIGH_WATER {
-            // The body may be read from this very connection, so nothing of it is borrowed here.
-            let frame = if body.is_end() {
-                Poll::Ready(None)
-            } else {
-                body.poll_frame(cx)
-            };
-            let output = &mut conn.borrow_mut().io.output;
-            let written = match &frame {
-                Poll::Pending => {
-                    is_waiting = true;
-                    Ok(())
-                }
-                Poll::Ready(None) => encoder.end(output),
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(exchange) = exchange {
-                        exchange.sent(frame);
-                    }
-                    encoder.frame(output, frame)
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Err(SendFailure::Body(*error)));
-                }
-            };
-            written.map_err(|_| SendFailure::Body(BodyError::Malformed))?;
-            ended = matches!(frame, Poll::Ready(None)) || *encoder == Encoder::None;
-        }
+        let is_waiting = encode_body(conn, body, encoder, exchange, cx)?;
+        let ended = *encoder == Encoder::None;
         let shared = &mut *conn.borrow_mut();
         match shared.io.poll_flush(cx) {
             Poll::Ready(Err(_)) => return Poll::Ready(Err(SendFailure::Gone)),
@@ -430,6 +411,38 @@ fn poll_send(
             }
         }
     }
+}
+
+/// Write what the body gives, while there is room; `true` if it has nothing more to give for now.
+fn encode_body(
+    conn: &Conn,
+    body: &mut Body,
+    encoder: &mut Encoder,
+    exchange: &mut Option<Box<Exchange>>,
+    cx: &mut Context<'_>,
+) -> Result<bool, SendFailure> {
+    while *encoder != Encoder::None && conn.borrow().io.output.len() < HIGH_WATER {
+        // The body may be read from this very connection, so nothing of it is borrowed here.
+        let frame = if body.is_end() {
+            Poll::Ready(None)
+        } else {
+            body.poll_frame(cx)
+        };
+        let output = &mut conn.borrow_mut().io.output;
+        let written = match &frame {
+            Poll::Pending => return Ok(true),
+            Poll::Ready(None) => encoder.end(output),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(exchange) = exchange {
+                    exchange.sent(frame);
+                }
+                encoder.frame(output, frame)
+            }
+            Poll::Ready(Some(Err(error))) => return Err(SendFailure::Body(*error)),
+        };
+        written.map_err(|_| SendFailure::Body(BodyError::Malformed))?;
+    }
+    Ok(false)
 }
 
 /// Read and let go what is left of the request's body, so that the next head is not taken from it (CVE-2025-4366).

@@ -17,7 +17,7 @@ use super::transfer::{Incoming, Interrupted, Outgoing, RequestBody};
 use super::{
     CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_RESETS, MAX_SEND_BUFFER, MAX_STREAMS, STREAM_WINDOW,
 };
-use crate::exchange::End;
+use crate::exchange::{End, Exchange};
 use crate::http::Head;
 use crate::http::body::{Body, BodyError};
 use crate::http::service::{Answer, Closing, Service};
@@ -36,15 +36,7 @@ pub async fn serve<S: Service>(
     mut closing: Closing,
     timeouts: &Timeouts,
 ) {
-    let handshake = Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .max_local_error_reset_streams(Some(MAX_RESETS))
-        .max_pending_accept_reset_streams(MAX_RESETS)
-        .max_send_buffer_size(MAX_SEND_BUFFER)
-        .handshake::<_, Bytes>(stream);
+    let handshake = limits().handshake::<_, Bytes>(stream);
     let Ok(Ok(mut connection)) = timeout(HANDSHAKE_TIMEOUT, handshake).await else {
         return;
     };
@@ -83,6 +75,20 @@ pub async fn serve<S: Service>(
         keepalive.poll_dead(cx)
     })
     .await;
+}
+
+/// What one client can make us hold.
+fn limits() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_local_error_reset_streams(Some(MAX_RESETS))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_send_buffer_size(MAX_SEND_BUFFER);
+    builder
 }
 
 /// Let each stream that can go on do so; `true` if one of them ended.
@@ -158,31 +164,39 @@ async fn send(given: Answer, mut answer: SendResponse<Bytes>, mut watch: Watch) 
         Ok(_) if is_end => End::Complete,
         Ok(stream) => {
             let mut outgoing = Outgoing::new(stream, body.watched(watch.activity()));
-            let sent = poll_fn(|cx| {
-                let sent = outgoing.poll_send(cx, |frame| {
-                    if let Some(exchange) = &mut exchange {
-                        exchange.sent(frame);
-                    }
-                });
-                match sent {
-                    Poll::Ready(sent) => Poll::Ready(sent),
-                    Poll::Pending => watch
-                        .poll_idle(cx)
-                        .map(|()| Err(Interrupted::Body(BodyError::Stalled))),
-                }
-            });
-            match sent.await {
-                Ok(()) => End::Complete,
-                Err(Interrupted::Peer(_)) => End::Gone,
-                Err(Interrupted::Body(error)) => {
-                    outgoing.reset(reset_reason(error));
-                    End::Broken(error)
-                }
-            }
+            send_body(&mut outgoing, &mut exchange, &mut watch).await
         }
     };
     if let Some(exchange) = exchange {
         exchange.end(end);
+    }
+}
+
+async fn send_body(
+    outgoing: &mut Outgoing,
+    exchange: &mut Option<Box<Exchange>>,
+    watch: &mut Watch,
+) -> End {
+    let sent = poll_fn(|cx| {
+        let sent = outgoing.poll_send(cx, |frame| {
+            if let Some(exchange) = exchange {
+                exchange.sent(frame);
+            }
+        });
+        match sent {
+            Poll::Ready(sent) => Poll::Ready(sent),
+            Poll::Pending => watch
+                .poll_idle(cx)
+                .map(|()| Err(Interrupted::Body(BodyError::Stalled))),
+        }
+    });
+    match sent.await {
+        Ok(()) => End::Complete,
+        Err(Interrupted::Peer(_)) => End::Gone,
+        Err(Interrupted::Body(error)) => {
+            outgoing.reset(reset_reason(error));
+            End::Broken(error)
+        }
     }
 }
 

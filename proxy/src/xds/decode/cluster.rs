@@ -7,7 +7,8 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstreams;
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
+use envoy_types::pb::google::protobuf::{self as wkt, Any};
 
 use super::{
     Fault, fixed, from_ads, garrison_metadata, is_set, non_empty, only, open, positive, required,
@@ -152,10 +153,6 @@ fn balance(policy: i32) -> Result<Balance, Fault> {
 }
 
 fn protocol(options: HashMap<String, Any>) -> Result<UpstreamProtocol, Fault> {
-    use upstreams::http_protocol_options::UpstreamProtocolOptions::{
-        AutoConfig, ExplicitHttpConfig, UseDownstreamProtocolConfig,
-    };
-    use upstreams::http_protocol_options::explicit_http_config::ProtocolConfig;
     let mut found = UpstreamProtocol::Http1;
     for (name, options) in options {
         if name != PROTOCOL_OPTIONS {
@@ -168,50 +165,59 @@ fn protocol(options: HashMap<String, Any>) -> Result<UpstreamProtocol, Fault> {
             common_http_protocol_options, upstream_http_protocol_options, http_filters, header_validation_config,
             outlier_detection, request_mirror_policies, hash_policy, retry_policy
         });
-        found = match required(
+        found = chosen(required(
             upstream_protocol_options,
             "HttpProtocolOptions.upstream_protocol_options",
-        )? {
-            ExplicitHttpConfig(explicit) => match explicit.protocol_config {
-                Some(ProtocolConfig::HttpProtocolOptions(options)) => {
-                    plain(Some(options), "explicit_http_config.http_protocol_options")?;
-                    UpstreamProtocol::Http1
-                }
-                Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
-                    plain(Some(options), "explicit_http_config.http2_protocol_options")?;
-                    UpstreamProtocol::Http2
-                }
-                Some(ProtocolConfig::Http3ProtocolOptions(_)) | None => {
-                    return Err(Fault::Unsupported(
-                        "HttpProtocolOptions.explicit_http_config".to_owned(),
-                    ));
-                }
-            },
-            AutoConfig(auto) => {
-                take!(auto, "AutoHttpConfig" => upstreams::http_protocol_options::AutoHttpConfig {
-                    http_protocol_options, http2_protocol_options
-                } unsupported { http3_protocol_options, alternate_protocols_cache_options });
-                plain(http_protocol_options, "auto_config.http_protocol_options")?;
-                plain(http2_protocol_options, "auto_config.http2_protocol_options")?;
-                UpstreamProtocol::Auto
-            }
-            UseDownstreamProtocolConfig(same) => {
-                take!(same, "UseDownstreamHttpConfig" => upstreams::http_protocol_options::UseDownstreamHttpConfig {
-                    http_protocol_options, http2_protocol_options
-                } unsupported { http3_protocol_options });
-                plain(
-                    http_protocol_options,
-                    "use_downstream_protocol_config.http_protocol_options",
-                )?;
-                plain(
-                    http2_protocol_options,
-                    "use_downstream_protocol_config.http2_protocol_options",
-                )?;
-                UpstreamProtocol::SameAsDownstream
-            }
-        };
+        )?)?;
     }
     Ok(found)
+}
+
+fn chosen(options: UpstreamProtocolOptions) -> Result<UpstreamProtocol, Fault> {
+    match options {
+        UpstreamProtocolOptions::ExplicitHttpConfig(explicit) => explicit_protocol(explicit),
+        UpstreamProtocolOptions::AutoConfig(auto) => {
+            take!(auto, "AutoHttpConfig" => upstreams::http_protocol_options::AutoHttpConfig {
+                http_protocol_options, http2_protocol_options
+            } unsupported { http3_protocol_options, alternate_protocols_cache_options });
+            plain(http_protocol_options, "auto_config.http_protocol_options")?;
+            plain(http2_protocol_options, "auto_config.http2_protocol_options")?;
+            Ok(UpstreamProtocol::Auto)
+        }
+        UpstreamProtocolOptions::UseDownstreamProtocolConfig(same) => {
+            take!(same, "UseDownstreamHttpConfig" => upstreams::http_protocol_options::UseDownstreamHttpConfig {
+                http_protocol_options, http2_protocol_options
+            } unsupported { http3_protocol_options });
+            plain(
+                http_protocol_options,
+                "use_downstream_protocol_config.http_protocol_options",
+            )?;
+            plain(
+                http2_protocol_options,
+                "use_downstream_protocol_config.http2_protocol_options",
+            )?;
+            Ok(UpstreamProtocol::SameAsDownstream)
+        }
+    }
+}
+
+fn explicit_protocol(
+    explicit: upstreams::http_protocol_options::ExplicitHttpConfig,
+) -> Result<UpstreamProtocol, Fault> {
+    use upstreams::http_protocol_options::explicit_http_config::ProtocolConfig;
+    match explicit.protocol_config {
+        Some(ProtocolConfig::HttpProtocolOptions(options)) => {
+            plain(Some(options), "explicit_http_config.http_protocol_options")?;
+            Ok(UpstreamProtocol::Http1)
+        }
+        Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+            plain(Some(options), "explicit_http_config.http2_protocol_options")?;
+            Ok(UpstreamProtocol::Http2)
+        }
+        Some(ProtocolConfig::Http3ProtocolOptions(_)) | None => Err(Fault::Unsupported(
+            "HttpProtocolOptions.explicit_http_config".to_owned(),
+        )),
+    }
 }
 
 /// Which protocol is chosen; none of its options.
@@ -241,32 +247,14 @@ fn outlier(detection: pb::OutlierDetection) -> Result<OutlierDetection, Fault> {
     let _ = interval;
     // One endpoint may always be ejected, and only failures in a row eject it.
     if let Some(always) = always_eject_one_host {
-        fixed(
-            &always.value,
-            &true,
-            "OutlierDetection.always_eject_one_host",
-        )?;
+        let field = "OutlierDetection.always_eject_one_host";
+        fixed(&always.value, &true, field)?;
     }
-    fixed(
-        &uint(enforcing_success_rate, 0),
-        &0,
-        "OutlierDetection.enforcing_success_rate",
-    )?;
-    fixed(
-        &uint(enforcing_failure_percentage, 0),
-        &0,
-        "OutlierDetection.enforcing_failure_percentage",
-    )?;
-    let base_ejection = positive(
-        base_ejection_time,
-        Duration::from_secs(30),
-        "OutlierDetection.base_ejection_time",
-    )?;
-    let max_ejection = positive(
-        max_ejection_time,
-        base_ejection.max(Duration::from_secs(300)),
-        "OutlierDetection.max_ejection_time",
-    )?;
+    let field = "OutlierDetection.enforcing_success_rate";
+    fixed(&uint(enforcing_success_rate, 0), &0, field)?;
+    let field = "OutlierDetection.enforcing_failure_percentage";
+    fixed(&uint(enforcing_failure_percentage, 0), &0, field)?;
+    let (base_ejection, max_ejection) = ejection_times(base_ejection_time, max_ejection_time)?;
     let consecutive_failures = uint(consecutive_5xx, 5);
     if consecutive_failures == 0 || max_ejection < base_ejection {
         return Err(Fault::invalid(
@@ -280,6 +268,18 @@ fn outlier(detection: pb::OutlierDetection) -> Result<OutlierDetection, Fault> {
         max_ejection,
         max_ejection_percent: uint(max_ejection_percent, 10).min(100),
     })
+}
+
+/// For how long an endpoint is ejected at first, and at most; Envoy's where none is given.
+fn ejection_times(
+    base: Option<wkt::Duration>,
+    max: Option<wkt::Duration>,
+) -> Result<(Duration, Duration), Fault> {
+    let field = "OutlierDetection.base_ejection_time";
+    let base = positive(base, Duration::from_secs(30), field)?;
+    let field = "OutlierDetection.max_ejection_time";
+    let max = positive(max, base.max(Duration::from_secs(300)), field)?;
+    Ok((base, max))
 }
 
 fn limits(breakers: Option<pb::CircuitBreakers>) -> Result<CircuitLimits, Fault> {

@@ -49,6 +49,10 @@ pub(super) enum Direction {
     Outbound,
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a flat table of the fields of Envoy's message"
+)]
 pub(super) fn connection_manager(
     filter: listener::Filter,
     direction: Direction,

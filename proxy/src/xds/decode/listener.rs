@@ -51,16 +51,7 @@ pub fn template(listener: pb::Listener) -> Result<Template, Fault> {
     });
     // A label of Envoy's own metrics.
     let _ = stat_prefix;
-    let direction = match TrafficDirection::try_from(traffic_direction) {
-        Ok(TrafficDirection::Inbound) => Direction::Inbound,
-        Ok(TrafficDirection::Outbound) => Direction::Outbound,
-        Ok(TrafficDirection::Unspecified) | Err(_) => {
-            return Err(Fault::invalid(
-                "Listener.traffic_direction",
-                "must be INBOUND or OUTBOUND",
-            ));
-        }
-    };
+    let direction = direction(traffic_direction)?;
     take!(only(filter_chains, "Listener.filter_chains")?, "FilterChain" =>
         pb::FilterChain { filters, transport_socket: socket, name: _chain }
         unsupported { filter_chain_match, use_proxy_proto, metadata, transport_socket_connect_timeout });
@@ -89,6 +80,17 @@ pub fn template(listener: pb::Listener) -> Result<Template, Fault> {
         timeouts,
         end,
     })
+}
+
+fn direction(given: i32) -> Result<Direction, Fault> {
+    match TrafficDirection::try_from(given) {
+        Ok(TrafficDirection::Inbound) => Ok(Direction::Inbound),
+        Ok(TrafficDirection::Outbound) => Ok(Direction::Outbound),
+        Ok(TrafficDirection::Unspecified) | Err(_) => Err(Fault::invalid(
+            "Listener.traffic_direction",
+            "must be INBOUND or OUTBOUND",
+        )),
+    }
 }
 
 /// `authz/NAMESPACE/SERVICE/deny` and `…/allow` say which service this is the door of.

@@ -40,25 +40,27 @@ pub(super) fn downstream(socket: core::TransportSocket) -> Result<Vec<Arc<str>>,
         &true,
         "DownstreamTlsContext.require_client_certificate",
     )?;
-    let domains = names(common_tls_context)?
+    names(common_tls_context)?
         .into_iter()
-        .map(|pattern| match pattern {
-            MatchPattern::Prefix(prefix) => prefix
-                .strip_suffix('/')
-                .and_then(|uri| TrustDomain::parse_uri(uri).ok())
-                .map(|domain| domain.as_str().into())
-                .ok_or_else(|| {
-                    Fault::invalid(
-                        NAMES,
-                        format!("{prefix:?} is no prefix of a whole trust domain"),
-                    )
-                }),
-            _ => Err(Fault::invalid(
-                NAMES,
-                "must be the prefix spiffe://TRUST_DOMAIN/",
-            )),
-        });
-    domains.collect()
+        .map(trust_domain)
+        .collect()
+}
+
+fn trust_domain(pattern: MatchPattern) -> Result<Arc<str>, Fault> {
+    let MatchPattern::Prefix(prefix) = pattern else {
+        return Err(Fault::invalid(
+            NAMES,
+            "must be the prefix spiffe://TRUST_DOMAIN/",
+        ));
+    };
+    prefix
+        .strip_suffix('/')
+        .and_then(|uri| TrustDomain::parse_uri(uri).ok())
+        .map(|domain| domain.as_str().into())
+        .ok_or_else(|| {
+            let detail = format!("{prefix:?} is no prefix of a whole trust domain");
+            Fault::invalid(NAMES, detail)
+        })
 }
 
 /// The SPIFFE IDs one of which the server must have: `UpstreamTlsContext`.
@@ -166,17 +168,7 @@ fn names_of_combined(
         validation_context_sds_secret_config,
         "CombinedCertificateValidationContext.validation_context_sds_secret_config",
     )?;
-    // How Envoy gets the bundle of that name; here each name is verified by the bundle of its own trust domain.
-    let pb::SdsSecretConfig {
-        name,
-        sds_config: _,
-    } = bundle;
-    if TrustDomain::parse_uri(&name).is_err() {
-        return Err(Fault::invalid(
-            "SdsSecretConfig.name",
-            format!("{name:?} names no trust domain's bundle"),
-        ));
-    }
+    names_a_trust_domain(bundle)?;
     let context = required(
         default_validation_context,
         "CombinedCertificateValidationContext.default_validation_context",
@@ -198,6 +190,21 @@ fn names_of_combined(
         .into_iter()
         .map(uri_pattern)
         .collect()
+}
+
+/// How Envoy gets the bundle of that name; here each name is verified by the bundle of its own trust domain.
+fn names_a_trust_domain(bundle: pb::SdsSecretConfig) -> Result<(), Fault> {
+    let pb::SdsSecretConfig {
+        name,
+        sds_config: _,
+    } = bundle;
+    match TrustDomain::parse_uri(&name) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Fault::invalid(
+            "SdsSecretConfig.name",
+            format!("{name:?} names no trust domain's bundle"),
+        )),
+    }
 }
 
 fn uri_pattern(name: pb::SubjectAltNameMatcher) -> Result<MatchPattern, Fault> {
