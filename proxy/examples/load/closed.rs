@@ -10,33 +10,26 @@ use tokio::task::JoinSet;
 
 use crate::Fault;
 use crate::answers::{Question, Tally};
-use crate::connect::tcp;
+use crate::connect::{Aim, tcp};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Options {
-    #[arg(long)]
-    target: SocketAddr,
-    #[arg(long)]
-    host: String,
-    /// Its last segment is the size of the answer.
-    #[arg(long)]
-    path: String,
-    #[arg(long)]
-    connections: usize,
+    #[command(flatten)]
+    aim: Aim,
     #[arg(long)]
     seconds: f64,
 }
 
 pub async fn run(options: Options) -> Result<(), Fault> {
-    let question = Rc::new(Question::new(&options.host, &options.path)?);
+    let question = Rc::new(Question::new(&options.aim.host, &options.aim.path)?);
     let started = Instant::now();
     let until = started + Duration::from_secs_f64(options.seconds);
     let mut callers = JoinSet::new();
-    for _ in 0..options.connections {
+    for _ in 0..options.aim.connections {
         let question = Rc::clone(&question);
-        callers.spawn_local(async move { caller(&question, options.target, until).await });
+        callers.spawn_local(async move { caller(&question, options.aim.target, until).await });
     }
     let mut tally = Tally::default();
     while let Some(done) = callers.join_next().await {

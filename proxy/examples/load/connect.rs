@@ -19,6 +19,20 @@ use tokio_rustls::client::TlsStream;
 
 use crate::Fault;
 
+/// Whom to ask for what, on how many connections.
+#[derive(Args, Clone)]
+pub struct Aim {
+    #[arg(long)]
+    pub target: SocketAddr,
+    #[arg(long)]
+    pub host: String,
+    /// Over HTTP/1.1 its last segment is the size of the answer; a gRPC method is `/package.Service/Method`.
+    #[arg(long)]
+    pub path: String,
+    #[arg(long)]
+    pub connections: usize,
+}
+
 /// How a server is known, and who asks.
 #[derive(Args, Clone)]
 pub struct Tls {

@@ -1,7 +1,6 @@
 //! Closed loop of unary gRPC calls over HTTP/2, in the clear or over TLS.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,28 +14,21 @@ use tokio::task::JoinSet;
 
 use crate::Fault;
 use crate::answers::{Tally, pattern};
-use crate::connect::{self, Tls};
+use crate::connect::{self, Aim, Tls};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const FRAME_HEAD: usize = 5; // gRPC over HTTP/2: a flag and a length before each message
 
 #[derive(Args, Clone)]
 pub struct Options {
-    #[arg(long)]
-    target: SocketAddr,
-    #[arg(long)]
-    host: String,
-    /// `/package.Service/Method`
-    #[arg(long)]
-    path: String,
+    #[command(flatten)]
+    aim: Aim,
     /// A file with the message to send; the answer must have one. Without it the message is a pattern that must be echoed.
     #[arg(long)]
     message: Option<PathBuf>,
     /// A file with a bearer token.
     #[arg(long)]
     token: Option<PathBuf>,
-    #[arg(long)]
-    connections: usize,
     /// Calls at once on each connection.
     #[arg(long)]
     streams: usize,
@@ -59,8 +51,8 @@ pub async fn run(options: Options) -> Result<(), Fault> {
     let call = Rc::new(call(&options)?);
     let dialer = options.tls.connector(b"h2")?;
     let mut senders = Vec::new();
-    for _ in 0..options.connections {
-        senders.push(connect::http2(options.target, dialer.as_ref()).await?);
+    for _ in 0..options.aim.connections {
+        senders.push(connect::http2(options.aim.target, dialer.as_ref()).await?);
     }
     let started = Instant::now();
     let until = started + Duration::from_secs_f64(options.seconds);
@@ -89,9 +81,12 @@ fn call(options: &Options) -> Result<Call, Fault> {
     } else {
         "http"
     };
-    let mut request = Request::post(format!("{scheme}://{}{}", options.host, options.path))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
+    let mut request = Request::post(format!(
+        "{scheme}://{}{}",
+        options.aim.host, options.aim.path
+    ))
+    .header("content-type", "application/grpc")
+    .header("te", "trailers");
     if let Some(file) = &options.token {
         let token = fs::read_to_string(file)?;
         request = request.header("authorization", format!("Bearer {}", token.trim()));

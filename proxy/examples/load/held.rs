@@ -1,7 +1,6 @@
 //! Many mutual TLS connections that have each been used once, and stay open.
 
 use std::io::Read;
-use std::net::SocketAddr;
 
 use clap::Args;
 use serde_json::json;
@@ -9,30 +8,24 @@ use serde_json::json;
 use crate::Fault;
 use crate::answers::Question;
 use crate::closed::ask;
-use crate::connect::Tls;
+use crate::connect::{Aim, Tls};
 
 #[derive(Args)]
 pub struct Options {
-    #[arg(long)]
-    target: SocketAddr,
-    #[arg(long)]
-    host: String,
-    #[arg(long)]
-    path: String,
-    #[arg(long)]
-    connections: usize,
+    #[command(flatten)]
+    aim: Aim,
     #[command(flatten)]
     tls: Tls,
 }
 
 pub async fn run(options: Options) -> Result<(), Fault> {
-    let question = Question::new(&options.host, &options.path)?;
+    let question = Question::new(&options.aim.host, &options.aim.path)?;
     let dialer = options.tls.connector(b"http/1.1")?;
     let dialer = dialer.ok_or("--identity is needed")?;
     let mut buffer = question.buffer();
     let mut held = Vec::new();
-    for _ in 0..options.connections {
-        let mut stream = dialer.dial(options.target).await?;
+    for _ in 0..options.aim.connections {
+        let mut stream = dialer.dial(options.aim.target).await?;
         ask(&mut stream, &question, &mut buffer).await?;
         held.push(stream);
     }

@@ -4,7 +4,7 @@
 //! connection: the kernel's timer wakes a thread within some 60 us, an event loop's would within 1 ms.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +13,14 @@ use clap::Args;
 
 use crate::Fault;
 use crate::answers::{Question, Tally};
+use crate::connect::Aim;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Options {
-    #[arg(long)]
-    target: SocketAddr,
-    #[arg(long)]
-    host: String,
-    /// Its last segment is the size of the answer.
-    #[arg(long)]
-    path: String,
-    #[arg(long)]
-    connections: usize,
+    #[command(flatten)]
+    aim: Aim,
     #[arg(long)]
     seconds: f64,
     /// Requests a second, of all connections together.
@@ -35,12 +29,12 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<(), Fault> {
-    let question = Question::new(&options.host, &options.path)?;
+    let question = Question::new(&options.aim.host, &options.aim.path)?;
     let next = AtomicU32::new(0);
     let started = Instant::now();
     let mut tally = Tally::default();
     thread::scope(|scope| {
-        let callers: Vec<_> = (0..options.connections)
+        let callers: Vec<_> = (0..options.aim.connections)
             .map(|_| scope.spawn(|| caller(options, &question, &next, started)))
             .collect();
         for caller in callers {
@@ -69,7 +63,7 @@ fn keep_asking(
     started: Instant,
     tally: &mut Tally,
 ) -> Result<(), Fault> {
-    let mut stream = TcpStream::connect(options.target)?;
+    let mut stream = TcpStream::connect(options.aim.target)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     let mut buffer = question.buffer();
